@@ -1,0 +1,279 @@
+"""A kit: the configured tool of each domain, opened when it is first used."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+from mlopskit import config, plugins
+from mlopskit.errors import ConfigError, UnknownOption
+from mlopskit.redaction import Redactor
+from mlopskit.tool import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+
+    from mlopskit.config import Line, Settings
+    from mlopskit.features.base import FeatureStore
+    from mlopskit.monitoring.base import DriftDetector
+    from mlopskit.pipelines.base import Runner
+    from mlopskit.registry.base import Registry
+    from mlopskit.serving.base import Server
+    from mlopskit.tool import Tool
+    from mlopskit.tracking.base import Tracker
+
+MAKERS: Final = {
+    "tracking": "make_tracker",
+    "registry": "make_registry",
+    "serving": "make_server",
+    "features": "make_feature_store",
+    "monitoring": "make_drift_detector",
+    "pipelines": "make_runner",
+}
+
+
+class Kit:
+    """The tools of one configuration. Each is opened at its first use, and closed with the kit.
+
+    ``Kit(tracking="mlflow:sqlite:///m.db")`` reads no file and no environment: it is for a library
+    that embeds mlopskit. `load` makes one from the configuration.
+
+    Args:
+        lines: A config line for each domain that should not be ``local``, and ``home``.
+
+    Raises:
+        ConfigError: If a line cannot be read.
+    """
+
+    def __init__(self, **lines: Any) -> None:
+        self._begin(config.only(lines))
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Make a kit of settings that were read before."""
+        kit = cls.__new__(cls)
+        kit._begin(settings)
+        return kit
+
+    def _begin(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.RLock()
+        self._opened: dict[str, Tool] = {}
+
+    @property
+    def home(self) -> Path:
+        """The folder under which embedded backends keep their state."""
+        return self.settings.home
+
+    @property
+    def tracker(self) -> Tracker:
+        """The configured experiment tracker."""
+        return cast("Tracker", self._tool("tracking"))
+
+    @property
+    def registry(self) -> Registry:
+        """The configured model registry."""
+        return cast("Registry", self._tool("registry"))
+
+    @property
+    def server(self) -> Server:
+        """The configured model server."""
+        return cast("Server", self._tool("serving"))
+
+    @property
+    def feature_store(self) -> FeatureStore:
+        """The configured feature store."""
+        return cast("FeatureStore", self._tool("features"))
+
+    @property
+    def drift_detector(self) -> DriftDetector:
+        """The configured drift detector."""
+        return cast("DriftDetector", self._tool("monitoring"))
+
+    @property
+    def runner(self) -> Runner:
+        """The configured pipeline runner."""
+        return cast("Runner", self._tool("pipelines"))
+
+    def tool(self, domain: str) -> Tool:
+        """Return the configured tool of a domain that is known only by name.
+
+        Raises:
+            UnknownOption: If there is no such domain.
+        """
+        if domain not in MAKERS:
+            raise UnknownOption("domain", domain, MAKERS)
+        return self._tool(domain)
+
+    def close(self) -> None:
+        """Close every tool that was opened, the last opened first. Closing twice is fine."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        with ExitStack() as stack:
+            for tool in opened.values():
+                stack.callback(tool.close)
+
+    def _tool(self, domain: str) -> Tool:
+        with self._lock:
+            if domain not in self._opened:
+                lines = self.settings.lines[domain]
+                self._opened[domain] = _open(domain, lines, self.settings.home)
+            return self._opened[domain]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        lines = ", ".join(
+            f"{domain}={'+'.join(line.backend for line in lines)}"
+            for domain, lines in self.settings.lines.items()
+        )
+        return f"<Kit {lines}>"
+
+
+def load(path: str | Path | None = None, *, profile: str | None = None, **lines: Any) -> Kit:
+    """Make a kit from the configuration in force.
+
+    Args:
+        path: A configuration file, or the folder where the search for one begins.
+        profile: The profile to use instead of ``MLOPSKIT_PROFILE``.
+        lines: Config lines by domain, and ``home``; they outrank everything else.
+
+    Raises:
+        ConfigError: If the configuration cannot be read, with its place.
+    """
+    return Kit.of(config.read(path, profile=profile, lines=lines))
+
+
+def open_tracker(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Tracker:
+    """Open one experiment tracker: the one of the line, or the configured one where there is none.
+
+    Args:
+        line: ``"<backend>"``, ``"<backend>:<location>"``, a table, or a list of these to fan out.
+        require: Capabilities that the backend must have.
+        options: The backend's options, laid over the line's.
+
+    Raises:
+        ConfigError: If the line, a backend or an option is unknown, or a package is missing.
+        Unsupported: If a required capability is absent, with the backend's reason.
+    """
+    return cast("Tracker", _opened("tracking", line, require, options))
+
+
+def open_registry(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Registry:
+    """Open one model registry. Takes what `open_tracker` takes."""
+    return cast("Registry", _opened("registry", line, require, options))
+
+
+def open_server(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Server:
+    """Open one model server, not yet started. Takes what `open_tracker` takes."""
+    return cast("Server", _opened("serving", line, require, options))
+
+
+def open_feature_store(
+    line: Any = None, *, require: Iterable[str] = (), **options: Any
+) -> FeatureStore:
+    """Open one feature store. Takes what `open_tracker` takes."""
+    return cast("FeatureStore", _opened("features", line, require, options))
+
+
+def open_drift_detector(
+    line: Any = None, *, require: Iterable[str] = (), **options: Any
+) -> DriftDetector:
+    """Open one drift detector. Takes what `open_tracker` takes."""
+    return cast("DriftDetector", _opened("monitoring", line, require, options))
+
+
+def open_runner(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Runner:
+    """Open one pipeline runner. Takes what `open_tracker` takes."""
+    return cast("Runner", _opened("pipelines", line, require, options))
+
+
+def _opened(domain: str, line: Any, require: Iterable[str], options: dict[str, Any]) -> Tool:
+    settings = config.read(lines={domain: line})
+    lines = settings.lines[domain]
+    if options:
+        if len(lines) > 1:
+            raise ConfigError(
+                f"{domain} has {len(lines)} backends here, so it is not clear whose options these "
+                f"are: {', '.join(sorted(options))}. Write them in the list."
+            )
+        lines = (lines[0].model_copy(update={"options": {**lines[0].options, **options}}),)
+    tool = _open(domain, lines, settings.home)
+    try:
+        tool.capabilities.require([require] if isinstance(require, str) else require)
+    except BaseException:
+        tool.close()
+        raise
+    return tool
+
+
+def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
+    if len(lines) == 1:
+        return _open_one(domain, lines[0], home)
+    if domain != "tracking":
+        raise ConfigError(f"Only tracking takes a list of backends; {domain} has {len(lines)}.")
+    from mlopskit.tracking.fanout import FanOutTracker  # noqa: PLC0415 - few ask for several
+
+    with ExitStack() as opening:
+        trackers = [cast("Tracker", _open_one(domain, line, home)) for line in lines]
+        for tracker in trackers:
+            opening.callback(tracker.close)
+        fan_out = FanOutTracker(trackers)
+        opening.pop_all()
+    fan_out.context = trackers[0].context
+    return fan_out
+
+
+def _open_one(domain: str, line: Line, home: Path) -> Tool:
+    hooks = plugins.load(domain, line.backend)
+    resolved, secrets = config.fetch_secrets(line)
+    context = Context(home=home, redactor=Redactor(secrets), notify=plugins.notify)
+    make = getattr(hooks, MAKERS[domain])
+    if not make.get_hookimpls():
+        raise ConfigError(
+            f"The {domain} backend {line.backend!r} has no {MAKERS[domain]}: its module must "
+            "implement that hook of mlopskit.hookspecs."
+        )
+    try:
+        tool: Tool = make(location=resolved.location, options=resolved.options, context=context)
+    except TypeError as exc:
+        raise _explained(exc, domain, line, make) from exc
+    tool.context = context
+    return tool
+
+
+def _explained(error: TypeError, domain: str, line: Line, make: Any) -> Exception:
+    """Name the nearest right option where a constructor refused one; else return the error."""
+    text = str(error)
+    marker = "unexpected keyword argument "
+    if marker not in text:
+        return error
+    name = text.partition(marker)[2].split("'")[1]
+    if name not in line.options:
+        return error
+    return UnknownOption("option", name, _options(make), f"the {domain} backend {line.backend!r}")
+
+
+def _options(make: Any) -> list[str]:
+    """Name the keyword options of the class that a backend's hook builds."""
+    plugin = make.get_hookimpls()[0].plugin
+    classes = [each for each in vars(plugin).values() if inspect.isclass(each)]
+    own = [each for each in classes if each.__module__ == getattr(plugin, "__name__", "")]
+    found: set[str] = set()
+    for each in own:
+        if hasattr(each, "capabilities"):
+            found.update(inspect.signature(each).parameters)
+    return sorted(found - {"self"})

@@ -1,0 +1,182 @@
+"""A SQLite file that threads, forks and processes may all use at once.
+
+Write-ahead logging, one connection per thread and process, a schema that is created race-free, and
+every failure of the disk as a `StorageError`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from mlopskit.errors import StorageError
+from mlopskit.storage import make_private_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+BUSY_S = 30.0
+
+
+class Database:
+    """One SQLite file and its schema.
+
+    Args:
+        path: The file; its folder is made, both readable by their owner only.
+        schema: Statements that make the tables, run once in one transaction.
+        version: Raised whenever `schema` changes; a file written by a newer version is refused.
+        synchronous: ``"FULL"`` survives power loss at every commit, ``"NORMAL"`` at every `sync`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        *,
+        version: int = 1,
+        synchronous: Literal["NORMAL", "FULL"] = "FULL",
+    ) -> None:
+        self.path = path
+        self._schema = schema
+        self._version = version
+        self._synchronous = synchronous
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[tuple[int, sqlite3.Connection]] = []
+        self._closed = False
+
+    def connection(self) -> sqlite3.Connection:
+        """Return this thread's connection, in autocommit mode, opened at its first use.
+
+        Raises:
+            StorageError: If the file cannot be opened, made, or is none of ours.
+        """
+        pid = os.getpid()
+        mine: tuple[int, sqlite3.Connection] | None = getattr(self._mine, "connection", None)
+        # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
+        if mine is not None and mine[0] == pid and not self._closed:
+            return mine[1]
+        if self._closed:
+            raise StorageError(f"{self.path} has been closed.")
+        with self.errors():
+            connection = self._connect()
+        self._mine.connection = (pid, connection)
+        with self._lock:
+            self._open.append((pid, connection))
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Hold the only writing transaction: all of the block is stored, or none of it.
+
+        Raises:
+            StorageError: If it cannot be begun or committed.
+        """
+        connection = self.connection()
+        with self.errors():
+            connection.execute("begin immediate")
+            try:
+                yield connection
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+            connection.execute("commit")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn SQLite's failures of disk and locks into `StorageError`."""
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise  # A broken constraint is the caller's own question, answered by the caller.
+        except (sqlite3.Error, OSError) as exc:
+            raise StorageError(f"{self.path} cannot be used: {exc}.") from exc
+
+    def sync(self) -> None:
+        """Put every committed transaction on the disk, power loss included."""
+        with self.errors():
+            self.connection().execute("pragma wal_checkpoint(passive)")
+            wal = self.path.with_name(self.path.name + "-wal")
+            for path in (wal, self.path):
+                if path.exists():
+                    fd = os.open(path, os.O_RDONLY)
+                    try:
+                        os.fsync(fd)
+                    finally:
+                        os.close(fd)
+
+    def close(self) -> None:
+        """Close this process's connections, of every thread. Closing twice is fine."""
+        self._closed = True
+        with self._lock:
+            mine, self._open = [c for pid, c in self._open if pid == os.getpid()], []
+        for connection in mine:
+            connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        make_private_folder(self.path.parent)
+        # SQLite would make the file readable by all; its -wal and -shm take the mode of the file.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        # `close` may run in another thread than the one that opened the connection.
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"pragma synchronous = {self._synchronous}")
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma trusted_schema = off")
+        if self._stored_version(connection) == self._version:
+            return
+        # The switch to WAL takes an exclusive lock and ignores the timeout, so one at a time.
+        with _file_lock(self.path):
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("begin immediate")
+            stored = self._stored_version(connection)
+            if stored == 0:
+                for statement in _statements(self._schema):
+                    connection.execute(statement)
+                connection.execute(f"pragma user_version = {self._version}")
+            connection.execute("commit")
+        if stored not in (0, self._version):
+            raise StorageError(
+                f"{self.path} has the layout {stored}, and this version of mlopskit reads "
+                f"{self._version}. Use the version that wrote it, or another home."
+            )
+
+    @staticmethod
+    def _stored_version(connection: sqlite3.Connection) -> int:
+        version: int = connection.execute("pragma user_version").fetchone()[0]
+        return version
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextmanager
+def _file_lock(path: Path) -> Iterator[None]:
+    import fcntl  # noqa: PLC0415 - only the first opening of a file pays for it
+
+    fd = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
