@@ -287,8 +287,9 @@ class _Builder:
             self.origins[f"{key}.{option}"] = name
 
     def settings(self, profile: str | None, files: tuple[Path, ...]) -> Settings:
+        home = Path(os.path.abspath(self.home))  # The process may change its folder later.
         return Settings(
-            home=self.home, profile=profile, lines=self.lines, origins=self.origins, files=files
+            home=home, profile=profile, lines=self.lines, origins=self.origins, files=files
         )
 
 

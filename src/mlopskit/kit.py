@@ -228,9 +228,10 @@ def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
     from mlopskit.tracking.fanout import FanOutTracker  # noqa: PLC0415 - few ask for several
 
     with ExitStack() as opening:
-        trackers = [cast("Tracker", _open_one(domain, line, home)) for line in lines]
-        for tracker in trackers:
-            opening.callback(tracker.close)
+        trackers: list[Tracker] = []
+        for line in lines:
+            trackers.append(cast("Tracker", _open_one(domain, line, home)))
+            opening.callback(trackers[-1].close)
         fan_out = FanOutTracker(trackers)
         opening.pop_all()
     fan_out.context = trackers[0].context

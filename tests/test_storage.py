@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlopskit.errors import IntegrityError, NotFound, StorageError
+from mlopskit.storage import Blobs, digest_of, make_private_folder, write_whole
+
+pytestmark = pytest.mark.core
+
+HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def parts(folder: Path) -> list[str]:
+    return [path.name for path in folder.rglob("*.part")]
+
+
+def test_a_file_is_written_whole_and_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "note.txt"
+
+    write_whole(path, "größe")
+
+    assert path.read_text(encoding="utf-8") == "größe"
+    assert mode(path) == 0o600
+    assert mode(path.parent) == 0o700
+    assert parts(tmp_path) == []
+
+
+def test_what_was_there_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    write_whole(path, b"old")
+
+    with pytest.raises(TypeError):
+        write_whole(path, object())  # type: ignore[arg-type]  # fails after the file is open
+
+    assert path.read_bytes() == b"old"
+    assert parts(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_made_names_the_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(StorageError, match=r"cannot be made.*--home, MLOPSKIT_HOME"):
+        make_private_folder(tmp_path / "file" / "below")
+
+
+def test_equal_bytes_are_stored_once(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    source = tmp_path / "hello.txt"
+    source.write_bytes(b"hello")
+
+    assert blobs.put(b"hello") == blobs.put(source) == (HELLO, 5)
+    assert digest_of(blobs.path(HELLO)) == HELLO
+    assert len([p for p in blobs.root.rglob("*") if p.is_file()]) == 1
+
+
+def test_an_empty_file_is_a_blob_too(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path)
+    digest, size = blobs.put(b"")
+
+    assert size == 0
+    assert blobs.verify(digest).read_bytes() == b""
+
+
+def test_a_changed_byte_is_found_wherever_it_is_read(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    digest, _ = blobs.put(b"hello")
+    path = blobs.path(digest)
+    path.chmod(0o600)
+    path.write_bytes(b"hellO")
+
+    with pytest.raises(IntegrityError, match="has changed since it was stored"):
+        blobs.verify(digest)
+    with pytest.raises(IntegrityError):
+        blobs.copy(digest, tmp_path / "out")
+
+    assert not (tmp_path / "out").exists()
+    assert parts(tmp_path) == []
+
+
+@pytest.mark.parametrize("digest", [HELLO, "sha256:../../etc/passwd", "md5:" + "0" * 32, ""])
+def test_unknown_and_malformed_digests_are_not_found(tmp_path: Path, digest: str) -> None:
+    with pytest.raises(NotFound):
+        Blobs(tmp_path).verify(digest)
+
+
+def test_a_source_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+
+    with pytest.raises(StorageError):
+        blobs.put(tmp_path / "missing")
+
+    assert parts(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_an_error_at_once(tmp_path: Path) -> None:
+    limited = (
+        "import resource, sys; from pathlib import Path; from mlopskit.errors import StorageError\n"
+        "from mlopskit.storage import Blobs\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\n"
+        "try: Blobs(Path(sys.argv[1])).put(bytes(1 << 20))\n"
+        "except StorageError as exc: print('refused', exc)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(tmp_path / "b")], capture_output=True, text=True
+    )
+
+    assert done.stdout.startswith("refused"), done.stderr
+    assert [p for p in (tmp_path / "b").rglob("*") if p.is_file()] == []
+
+
+def test_sixteen_writers_of_the_same_bytes_do_not_disturb_each_other(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mlopskit.storage import Blobs\n"
+        "blobs = Blobs(Path(sys.argv[1]))\n"
+        "for i in range(50): blobs.verify(blobs.put(b'%d' % i)[0])\n"
+    )
+    root = str(tmp_path / "blobs")
+    writers = [subprocess.Popen([sys.executable, "-c", code, root]) for _ in range(16)]
+
+    assert [writer.wait() for writer in writers] == [0] * 16
+    assert len([p for p in Path(root).rglob("*") if p.is_file()]) == 50
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    blobs = Blobs(tmp_path)
+    for number in range(50):
+        blobs.put(b"%d" % number)
+
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    assert after <= before + 1
