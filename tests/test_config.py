@@ -212,8 +212,8 @@ def test_a_password_in_a_url_is_refused_with_the_fix(project: Path) -> None:
         assert "hunter2" not in str(refused.value)
 
     fine = "mlflow:postgresql://me:${env:PW}@db/x"
-    (line,) = read(project, lines={"tracking": fine}).lines["tracking"]
-    resolved, secrets = config.fetch_secrets(line, {"PW": "hunter2"})
+    (kept,) = read(project, lines={"tracking": fine}).lines["tracking"]
+    resolved, secrets = config.fetch_secrets(kept, {"PW": "hunter2"})
     assert resolved.location == url
     assert secrets == {"hunter2"}
 

@@ -67,7 +67,7 @@ def imports(module: str, *, late: bool = True) -> frozenset[str]:
     What stands under ``if TYPE_CHECKING`` is for type checkers only and does not count.
     """
     tree = ast.parse(MODULES[module].read_text())
-    found = set()
+    found: set[str] = set()
     for node in walk(tree, late=late):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -7,8 +7,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parent.parent
 MEGABYTE = 1_000_000
@@ -77,7 +81,7 @@ def test_the_core_works_with_four_dependencies_and_nothing_else(
 ) -> None:
     run([python, "-m", "venv", tmp_path / "venv"], tmp_path)
     own = tmp_path / "venv" / "bin" / "python"
-    pip = [own, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip: list[str | Path] = [own, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     run([*pip, "install", wheel], tmp_path)
 
     said = run([own, "-W", "error", "-c", FIRST_STEPS], tmp_path)
@@ -96,7 +100,7 @@ def is_core(path: Path) -> bool:
     return "pytestmark = pytest.mark.core\n" in path.read_text()
 
 
-def run(command: list[str | Path], folder: Path) -> str:
+def run(command: Sequence[str | Path], folder: Path) -> str:
     done = subprocess.run(
         [str(part) for part in command], cwd=folder, capture_output=True, text=True
     )
