@@ -7,7 +7,6 @@ that begin with an underscore, in terms of `Events`, `Lookup` and Arrow tables.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlopskit.errors import InvalidInput
@@ -17,6 +16,7 @@ from mlopskit.features.references import Selection, select
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
     import pyarrow as pa

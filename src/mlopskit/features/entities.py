@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -16,6 +15,7 @@ from mlopskit.names import check_identifier, check_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 DTYPES: Final = ("bool", "bytes", "date", "float", "int", "list", "str", "timestamp")
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -62,7 +62,7 @@ class FeatureView(BaseModel):
         InvalidInput: If names repeat, there are no keys or features, or a dtype or ttl is unknown.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_timedelta="float")
 
     name: str
     entities: tuple[str, ...]
@@ -73,7 +73,7 @@ class FeatureView(BaseModel):
     ttl: timedelta | None = None
     dtypes: dict[str, str] = {}
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the order is the design's
         self,
         name: str,
         entities: Sequence[str],
@@ -204,6 +204,7 @@ class OnlineFeatures:
         entities: Mapping[str, list[Any]],
         references: Sequence[str],
         names: Sequence[str],
+        *,
         values: Sequence[list[Any]],
         statuses: Sequence[list[FeatureStatus]],
         event_times: Sequence[list[int | None]],
@@ -278,7 +279,7 @@ class _Row(Mapping[str, FeatureValue]):
         self._index = index
 
     def __getitem__(self, reference: str) -> FeatureValue:
-        return self._answer._value(self._index, reference)  # noqa: SLF001 - a row of that answer
+        return self._answer._value(self._index, reference)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._answer.references)

@@ -120,7 +120,12 @@ def answer(
         for feature, at in selection.columns[view.name]:
             _judge(feature, records, oldest, newest, (values[at], statuses[at], times[at]))
     return OnlineFeatures(
-        asked.entities, selection.references, selection.names, values, statuses, times
+        asked.entities,
+        selection.references,
+        selection.names,
+        values=values,
+        statuses=statuses,
+        event_times=times,
     )
 
 
