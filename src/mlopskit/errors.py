@@ -17,6 +17,7 @@
   + Unsupported                 the backend declares that it cannot do this, and why
   + StorageError                bytes could not be written, or do not read back as written
     - IntegrityError            stored bytes no longer match their digest
+  + StepFailed                  a step of a pipeline raised; its own exception is the cause
   + BackendError                the tool failed; its own exception is the cause
     - Unavailable               the tool could not be reached, and may be later
 
@@ -44,6 +45,7 @@ __all__ = [
     "MlopskitError",
     "NotFound",
     "ParamConflict",
+    "StepFailed",
     "StorageError",
     "Unavailable",
     "UnknownBackend",
@@ -216,6 +218,25 @@ class IntegrityError(StorageError):
         )
         self.expected = expected
         self.found = found
+
+
+class StepFailed(MlopskitError):
+    """A step of a pipeline raised. Its own exception is this one's cause."""
+
+    def __init__(
+        self, pipeline: str, step: str, run_id: str, reason: BaseException, others: Iterable[str]
+    ) -> None:
+        failed = sorted(others)
+        also = f" So did {', '.join(failed)}." if failed else ""
+        super().__init__(
+            f"Step {step!r} of pipeline {pipeline!r} failed ({type(reason).__name__}: {reason})."
+            f"{also} Every step that needs none of these has finished and is kept, so that the "
+            f"same run again begins here. Run: {run_id}"
+        )
+        self.pipeline = pipeline
+        self.step = step
+        self.run_id = run_id
+        self.others = failed
 
 
 class BackendError(MlopskitError):
