@@ -291,7 +291,7 @@ class _Row(Mapping[str, FeatureValue]):
         return repr(dict(self))
 
 
-def split_reference(reference: str) -> tuple[str, str]:
+def split_reference(reference: object) -> tuple[str, str]:
     """Return the view and the feature of ``"view:feature"``.
 
     Raises:

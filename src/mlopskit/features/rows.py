@@ -138,9 +138,11 @@ def _judge(
 ) -> None:
     missing, expired = FeatureStatus.MISSING, FeatureStatus.EXPIRED
     fresh, null = FeatureStatus.FRESH, FeatureStatus.NULL
-    add_value, add_status, add_time = (each.append for each in into)
+    values, statuses, times = into
     for record in records:
-        value, status, event = None, missing, None
+        value: Any = None
+        status = missing
+        event: int | None = None
         if record is not None and (newest is None or record[0] <= newest):
             known = record[1].get(feature, _ABSENT)
             # A record older than the feature itself says nothing about it.
@@ -152,9 +154,9 @@ def _judge(
                     status = null
                 else:
                     value, status = known, fresh
-        add_value(value)
-        add_status(status)
-        add_time(event)
+        values.append(value)
+        statuses.append(status)
+        times.append(event)
 
 
 def columns_of(
@@ -197,7 +199,7 @@ def microseconds(what: str, value: Any, *, up: bool = False) -> int:
             raise InvalidInput(f"{what}: {value!r} is no time. Write ISO 8601.") from exc
     if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - pandas' NaT is unlike itself
         aware = value.replace(tzinfo=UTC) if value.tzinfo is None else value
-        beyond = 1 if up and getattr(value, "nanosecond", 0) else 0
+        beyond = 1 if up and getattr(value, "nanosecond", None) else 0
         return (aware - EPOCH) // MICROSECOND + beyond
     if isinstance(value, date) and not isinstance(value, datetime):
         return (datetime(value.year, value.month, value.day, tzinfo=UTC) - EPOCH) // MICROSECOND

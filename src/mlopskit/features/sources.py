@@ -1,0 +1,263 @@
+"""The events of a view: those in its Parquet files, then those that were pushed to it."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from mlopskit.errors import InvalidInput, NotFound, StorageError
+from mlopskit.features.frames import key_array, microseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mlopskit.features.entities import FeatureView
+
+logger = logging.getLogger(__name__)
+
+ARROW_TYPES: Final = {
+    "bool": pa.bool_(),
+    "bytes": pa.binary(),
+    "date": pa.date32(),
+    "float": pa.float64(),
+    "int": pa.int64(),
+    "str": pa.string(),
+    "timestamp": pa.timestamp("us", "UTC"),
+}
+ARROW_REFUSALS: Final = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Events of one view in the order in which they count: a later place beats an earlier one.
+
+    Attributes:
+        keys: The join keys, an array each.
+        times: Event times in microseconds since 1970.
+        created: When each was written, in microseconds; 0 where that is unknown.
+        features: The features that were asked for.
+    """
+
+    keys: list[pa.Array]
+    times: NDArray[np.int64]
+    created: NDArray[np.int64]
+    features: pa.Table
+
+
+def fingerprint(view: FeatureView, source: str | None, revision: int) -> str:
+    """Return a digest of what a materialize would read: definition, files and pushes."""
+    parts = [view.model_dump_json(), str(revision)]
+    for path in [] if source is None else _files(view, source):
+        found = path.stat()
+        parts.append(f"{path}:{found.st_size}:{found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def read(
+    view: FeatureView,
+    source: str | None,
+    pushed: Sequence[tuple[Any, ...]],
+    features: Sequence[str],
+) -> History:
+    """Read the events of a view.
+
+    Args:
+        view: Its definition.
+        source: The absolute path of its source.
+        pushed: Key, event time, created and values of each pushed event.
+        features: The features to read.
+
+    Raises:
+        NotFound: If the source is not there.
+        InvalidInput: If a column is missing, or of a wrong type.
+        StorageError: If a file cannot be read as Parquet.
+    """
+    if source is None:
+        return _ordered(view, _from_pushed(view, pushed, features))
+    stored = _from_source(view, source, features)
+    if not pushed:
+        return _ordered(view, stored)
+    return _ordered(view, _together(view, stored, _from_pushed(view, pushed, features)))
+
+
+def _ordered(view: FeatureView, history: History) -> History:
+    if view.created is None:
+        return history
+    # Stable: of events written at one time, the last one read counts.
+    order = np.argsort(history.created, kind="stable")
+    return History(
+        [key.take(pa.array(order)) for key in history.keys],
+        history.times[order],
+        history.created[order],
+        history.features.take(order),
+    )
+
+
+def _from_source(view: FeatureView, source: str, features: Sequence[str]) -> History:
+    what = f"The source of the view {view.name!r}"
+    table = _table(view, source, features)
+    times = microseconds(table[view.timestamp], f"{what}, column {view.timestamp!r}", up=True)
+    created = (
+        microseconds(table[view.created], f"{what}, column {view.created!r}", up=True)
+        if view.created
+        else pa.array(np.zeros(len(table), np.int64))
+    )
+    if times.null_count:
+        logger.warning("%s has %d rows without an event time: left out.", what, times.null_count)
+        known = times.is_valid()
+        table, times, created = table.filter(known), times.filter(known), created.filter(known)
+    return History(
+        [key_array(table[name], f"{what}, column {name!r}") for name in view.entities],
+        np.asarray(times).astype(np.int64, copy=False),
+        np.asarray(created.fill_null(-(2**63))).astype(np.int64, copy=False),
+        table.select(list(features)).combine_chunks(),
+    )
+
+
+def _table(view: FeatureView, source: str, features: Sequence[str]) -> pa.Table:
+    created = () if view.created is None else (view.created,)
+    names = [*view.entities, *features, view.timestamp, *created]
+    try:
+        files = [str(path) for path in _files(view, source)]
+        base = source if Path(source).is_dir() else None
+        dataset = ds.dataset(files, format="parquet", partitioning="hive", partition_base_dir=base)
+        schema = _schema(view, dataset, names)
+        return dataset.replace_schema(schema).to_table(columns=names)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError) as exc:
+        raise StorageError(
+            f"The source {source} of the view {view.name!r} cannot be read as Parquet: {exc}."
+        ) from exc
+
+
+def _schema(view: FeatureView, dataset: Any, names: Sequence[str]) -> pa.Schema:
+    """Return the columns with a type that suits every file.
+
+    Raises:
+        InvalidInput: If a file lacks a column.
+    """
+    partitions = list(dataset.partitioning.schema) if dataset.partitioning else []
+    inside = {field.name for field in partitions}
+    schemas = []
+    for fragment in dataset.get_fragments():
+        schema = fragment.physical_schema
+        for name in names:
+            if name not in schema.names and name not in inside:
+                raise InvalidInput(
+                    f"{fragment.path}, a source of the view {view.name!r}, lacks the column "
+                    f"{name!r}. It has: {', '.join(map(repr, schema.names))}."
+                )
+        schemas.append(pa.schema([f for f in schema if f.name in names and f.name not in inside]))
+    found = pa.unify_schemas(schemas, promote_options="permissive")
+    return pa.schema([*found, *(field for field in partitions if field.name in names)])
+
+
+def _files(view: FeatureView, source: str) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*.parquet")) if p.is_file()]
+    elif path.is_file():
+        found = [path]
+    else:
+        found = [Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file()]
+    if not found:
+        raise NotFound(f"Parquet file for the view {view.name!r} at", source)
+    return found
+
+
+def _from_pushed(
+    view: FeatureView, pushed: Sequence[tuple[Any, ...]], features: Sequence[str]
+) -> History:
+    what = f"What was pushed to {view.name!r}"
+    keys = [
+        key_array(pa.array([row[0][i] for row in pushed]), f"{what}, join key {name!r}")
+        for i, name in enumerate(view.entities)
+    ]
+    columns = {name: _array(view, name, [row[3].get(name) for row in pushed]) for name in features}
+    return History(
+        keys,
+        np.array([row[1] for row in pushed], np.int64),
+        np.array([row[2] for row in pushed], np.int64),
+        pa.table(columns),
+    )
+
+
+def _array(view: FeatureView, name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values, type=ARROW_TYPES.get(view.dtypes.get(name, "")))
+    except ARROW_REFUSALS as exc:
+        raise InvalidInput(
+            f"The feature {name!r} of the view {view.name!r} holds values of several types among "
+            f"what was pushed: {exc}."
+        ) from exc
+
+
+def _together(view: FeatureView, stored: History, pushed: History) -> History:
+    keys = []
+    for name, first, then in zip(view.entities, stored.keys, pushed.keys, strict=True):
+        if first.type != then.type and not (pa.types.is_null(first.type)):
+            raise InvalidInput(
+                f"The join key {name!r} of the view {view.name!r} is {first.type} in its source, "
+                f"and {then.type} in what was pushed to it."
+            )
+        keys.append(pa.concat_arrays([first.cast(then.type), then]))
+    columns = {
+        name: _joined(view, name, stored.features[name], pushed.features[name])
+        for name in stored.features.column_names
+    }
+    return History(
+        keys,
+        np.concatenate([stored.times, pushed.times]),
+        np.concatenate([stored.created, pushed.created]),
+        pa.table(columns),
+    )
+
+
+def _joined(
+    view: FeatureView, name: str, stored: pa.ChunkedArray, pushed: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    """Put pushed values behind stored ones, in the source's type where they fit it exactly."""
+    kind = stored.type
+    if kind == pushed.type or pa.types.is_null(pushed.type):
+        return pa.chunked_array([*stored.chunks, *pushed.cast(kind).chunks], kind)
+    try:
+        suited = _suited(pushed, kind)
+        if suited is not None:
+            return pa.chunked_array([*stored.chunks, *suited.chunks], kind)
+        wide = pa.float64()
+        return pa.chunked_array([*stored.cast(wide).chunks, *pushed.cast(wide).chunks], wide)
+    except ARROW_REFUSALS as exc:
+        raise InvalidInput(
+            f"The feature {name!r} of the view {view.name!r} is {kind} in its source, and a pushed "
+            f"value does not fit: {exc}."
+        ) from exc
+
+
+def _suited(pushed: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Return pushed values in the type of the source, or None if floats are needed for them."""
+    if pa.types.is_dictionary(kind):
+        return pushed.cast(kind.value_type).dictionary_encode().cast(kind)
+    if pa.types.is_floating(kind) and pa.types.is_floating(pushed.type):
+        narrow = pushed.cast(kind)
+        return narrow if narrow.cast(pa.float64()).equals(pushed) else None
+    if pa.types.is_integer(kind) and pa.types.is_floating(pushed.type):
+        return None
+    if pa.types.is_string(kind) != pa.types.is_string(pushed.type) and not pa.types.is_large_string(
+        kind
+    ):
+        raise pa.ArrowInvalid(f"{pushed.type} is not {kind}")
+    return pushed.cast(kind)
