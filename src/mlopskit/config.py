@@ -107,7 +107,8 @@ def read(
             The current folder by default.
         profile: The profile to use; ``MLOPSKIT_PROFILE`` by default.
         lines: Lines given in code, by domain, and ``home``.
-        command_line: Texts ``domain=line``, as ``-c`` takes them, and ``home=...``.
+        command_line: Texts ``domain=line``, as ``-c`` takes them, and ``home=...`` and
+            ``profile=...``.
         environ: The environment variables; those of the process by default.
 
     Raises:
@@ -118,7 +119,8 @@ def read(
     environ = os.environ if environ is None else environ
     files = _files(path, environ)
     layers = [_File(file) for file in files]
-    name = profile or environ.get(PREFIX + "PROFILE") or None
+    on_top = _from_command_line(command_line)
+    name, name_origin = _profile(profile, on_top.pop("profile", None), environ)
     builder = _Builder(_default_home(path, layers))
     for layer in reversed(layers):
         builder.lay(layer.lines(), str(layer.path))
@@ -129,9 +131,9 @@ def read(
         for layer in reversed(layers):
             if name in layer.profiles:
                 builder.lay(layer.lines(name), f"profile {name} of {layer.path}")
-        builder.origins["profile"] = "argument" if profile else PREFIX + "PROFILE"
+        builder.origins["profile"] = name_origin
     builder.lay_environment(environ)
-    builder.lay(_from_command_line(command_line), "command line")
+    builder.lay(on_top, "command line")
     builder.lay(dict(lines or {}), "argument")
     return builder.settings(name, tuple(files))
 
@@ -386,8 +388,19 @@ def _from_command_line(texts: Sequence[str]) -> dict[str, Any]:
                 f"-c {text!r}: write domain=line, such as tracking=mlflow:sqlite:///m.db"
             )
         key = domain.strip()
-        lines[key] = line if key == "home" else _listed(line)
+        lines[key] = line if key in ("home", "profile") else _listed(line)
     return lines
+
+
+def _profile(
+    argument: str | None, on_command_line: str | None, environ: Mapping[str, str]
+) -> tuple[str | None, str]:
+    """Return the name of the profile in force and who said so."""
+    if argument:
+        return argument, "argument"
+    if on_command_line:
+        return on_command_line, "command line"
+    return environ.get(PREFIX + "PROFILE") or None, PREFIX + "PROFILE"
 
 
 def _listed(text: str) -> Any:

@@ -1,0 +1,77 @@
+"""How a failure reaches the person at the terminal: one line, an exit code, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mlopskit.cli.safe import safe
+from mlopskit.errors import (
+    BrokenPlugin,
+    ConfigError,
+    InvalidInput,
+    InvalidModel,
+    InvalidName,
+    MlopskitError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 130
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Run a command and return the exit code, having told any failure on stderr."""
+    try:
+        code = run()
+        sys.stdout.flush()
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except click.Abort as exc:
+        return INTERRUPTED if isinstance(exc.__cause__, KeyboardInterrupt) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough. Python flushes once more on its way out: give it a quiet end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except MlopskitError as exc:
+        tell(exc)
+        return exit_code(exc)
+    # click returns what the command returned, or the code it exited with.
+    return code if isinstance(code, int) else 0
+
+
+def tell(error: MlopskitError) -> None:
+    """Print an error of ours on stderr; a plugin's own failure with the plugin's own traceback."""
+    click.echo(f"Error: {safe(str(error))}", err=True)
+    if isinstance(error, BrokenPlugin) and error.__cause__ is not None:
+        click.echo(plugin_traceback(error.__cause__), err=True, nl=False)
+
+
+def exit_code(error: MlopskitError) -> int:
+    """Return 2 where what was asked or configured is wrong, 1 where it failed."""
+    if isinstance(error, InvalidModel):
+        return FAILED
+    return MISUSED if isinstance(error, ConfigError | InvalidInput | InvalidName) else FAILED
+
+
+def plugin_traceback(error: BaseException) -> str:
+    """Format a failure from the plugin's first line on: how we came to import it is no news."""
+    trace = error.__traceback__
+    while trace is not None and _is_loader(trace.tb_frame.f_globals.get("__name__", "")):
+        trace = trace.tb_next
+    lines = traceback.format_exception(type(error), error, trace)
+    return "".join(f"{safe(line)}\n" for text in lines for line in text.splitlines())
+
+
+def _is_loader(module: str) -> bool:
+    return module == "mlopskit.plugins" or module.partition(".")[0] in ("importlib", "pluggy")

@@ -1,0 +1,140 @@
+"""What commands print: tables on a terminal, aligned lines in a pipe, JSON where it is asked for.
+
+In a pipe every record is one line, nothing is cut and nothing is coloured; on a terminal long
+values are folded. Everything that came from a store is made safe for the terminal first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlopskit.cli.safe import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+NOTHING = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Styled:
+    """A cell with a style, such as ``green``, that only a terminal shows."""
+
+    text: str
+    style: str
+
+
+Cell = str | Styled | None
+
+
+def json_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the flag ``--json``, as its argument `as_json`."""
+    return click.option("as_json", "--json", is_flag=True, help="Print JSON.")
+
+
+def on_terminal() -> bool:
+    """Tell whether a person is looking."""
+    return sys.stdout.isatty()
+
+
+def heading(text: str) -> None:
+    """Print a line above a table."""
+    click.echo(click.style(safe(text), bold=True) if on_terminal() else safe(text))
+
+
+def line(text: str = "") -> None:
+    """Print one line of text."""
+    click.echo(safe(text))
+
+
+def remark(text: str) -> None:
+    """Print a line for the person alone, on stderr: the output stays what a program can read."""
+    click.echo(safe(text), err=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Print rows under their columns' names. An empty cell shows as ``-``."""
+    if on_terminal():
+        _rich_table(columns, rows)
+    else:
+        _plain_table(columns, rows)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON that every parser takes: ASCII, and NaN and infinities as texts."""
+    click.echo(json.dumps(_jsonable(value), indent=2, allow_nan=False))
+
+
+def moment(when: datetime | None) -> str:
+    """Show a time to the second, in UTC."""
+    if when is None:
+        return ""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def number(value: Any) -> str:
+    """Show a number in full, and anything else as text."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Show a mapping in one cell, as ``key=value`` by key."""
+    return " ".join(f"{key}={number(value)}" for key, value in sorted(values.items()))
+
+
+def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(_text(cell), style=_style(cell)) for cell in row))
+    Console(highlight=False, soft_wrap=False).print(shown)
+
+
+def _plain_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    from rich.cells import cell_len
+
+    lines = [[name.upper() for name in columns], *([_text(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for cells in lines:
+        padded = [
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)
+        ]
+        click.echo("  ".join(padded).rstrip())
+
+
+def _text(cell: Cell) -> str:
+    text = cell.text if isinstance(cell, Styled) else cell
+    return safe(text) if text else NOTHING
+
+
+def _style(cell: Cell) -> str:
+    if isinstance(cell, Styled):
+        return cell.style
+    return "" if cell else "dim"
+
+
+def _jsonable(value: Any) -> Any:
+    from collections.abc import Mapping
+
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
