@@ -12,13 +12,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
 from mlopskit.errors import ConfigError, UnknownOption, UnknownProfile
-from mlopskit.redaction import REDACTED, has_url_password, is_secret_key
+from mlopskit.redaction import REDACTED, Redactor, has_url_password, is_secret_key
 
 DOMAINS: Final = ("tracking", "registry", "serving", "features", "monitoring", "pipelines")
 FILE_NAME: Final = "mlopskit.toml"
@@ -43,7 +44,7 @@ class Line(BaseModel):
         """Return the line's values with everything secret in them hidden, for showing."""
         shown: dict[str, Any] = {"backend": self.backend}
         if self.location is not None:
-            shown["location"] = self.location
+            shown["location"] = _masked("location", self.location)
         return shown | {key: _masked(key, value) for key, value in self.options.items()}
 
 
@@ -442,5 +443,12 @@ def _rooted(value: Any, folder: Path) -> Any:
 def _masked(key: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _masked(k, v) for k, v in value.items()}
-    secret = isinstance(value, str) and is_secret_key(key) and not _REFERENCE.fullmatch(value)
-    return REDACTED if secret else value
+    if isinstance(value, list):
+        return [_masked(key, item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if is_secret_key(key) and not _REFERENCE.fullmatch(value):
+        return REDACTED
+    # A reference names a secret and is none: only what stands around it is looked at.
+    parts = zip_longest(_REFERENCE.split(value)[::3], _REFERENCE.finditer(value))
+    return "".join(Redactor().text(text) + (ref[0] if ref else "") for text, ref in parts)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from mlopskit.cli.command import Command, settings
 from mlopskit.cli.output import json_option, line, print_json, table
-
-if TYPE_CHECKING:
-    from mlopskit.config import Settings
 
 
 @click.command(cls=Command)
@@ -21,40 +18,19 @@ def command(*, as_json: bool) -> None:
     Nothing is opened; to try what is configured, run mlopskit doctor.
     """
     found = settings()
-    values = _values(found)
+    values = found.values()
     if as_json:
-        print_json({"files": found.files, "values": values})
+        print_json({"files": found.files, "values": [each.model_dump() for each in values]})
         return
     table(
         ["key", "value", "from"],
-        [[each["key"], _shown(each["value"]), each["origin"]] for each in values],
+        [[each.key, _shown(each.value), each.origin] for each in values],
     )
     line()
     if not found.files:
         line("No configuration file was found.")
     for file in found.files:
         line(f"Read: {file}")
-
-
-def _values(found: Settings) -> list[dict[str, Any]]:
-    from mlopskit.redaction import Redactor
-
-    # What looks like a secret is hidden under any key; `values` knows secrets by their key alone.
-    hide = Redactor()
-    return [
-        {"key": each.key, "value": _hidden(hide, each.value), "origin": each.origin}
-        for each in found.values()
-    ]
-
-
-def _hidden(hide: Any, value: Any) -> Any:
-    if isinstance(value, str):
-        return hide.text(value)
-    if isinstance(value, dict):
-        return {key: _hidden(hide, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_hidden(hide, item) for item in value]
-    return value
 
 
 def _shown(value: Any) -> str:

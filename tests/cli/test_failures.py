@@ -1,0 +1,119 @@
+"""How failures reach the person at the terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Done
+
+pytestmark = pytest.mark.core
+
+
+def test_a_broken_plugin_is_named_before_its_own_traceback(
+    acme: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    done = process("runs", "-c", "tracking=bad", environ=acme(broken=True))
+
+    assert done.code == 2
+    first, *rest = done.err.splitlines()
+    assert first.startswith("Error: The tracking backend 'bad' of the distribution 'acme-tracking'")
+    assert rest[0] == "Traceback (most recent call last):"
+    assert "acme_bad.py" in rest[1], "the traceback begins in the plugin's own file"
+    assert rest[-1].startswith("ValueError: no \\x1b[31mflux")
+    assert "\x1b" not in done.err
+
+
+def test_an_unknown_backend_names_the_right_one_and_no_traceback(cli: Callable[..., Done]) -> None:
+    done = cli("features", "-c", "features=locl")
+
+    assert done.code == 2
+    assert done.err == (
+        "Error: No features backend is called 'locl'. Did you mean 'local'? Installed: local.\n"
+    )
+
+
+def test_an_unknown_option_of_a_backend_is_named(
+    acme: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    line = 'tracking={backend = "acme", mod = "slow"}'
+
+    done = process("runs", "-c", line, environ=acme())
+
+    assert done.code == 2
+    assert "There is no option 'mod' in the tracking backend 'acme'. Did you mean 'mode'?" in (
+        done.err
+    )
+    assert "Traceback" not in done.err
+
+
+def test_a_missing_package_comes_with_the_pip_line(
+    install: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    source = "TOOL = {'requires': {'flux-sdk': '>=1'}}\nimport flux_sdk\n"
+    environ = install("acme", {"acme": source}, {"mlopskit.tracking": {"acme": "acme"}})
+
+    done = process("runs", "-c", "tracking=acme", environ=environ)
+
+    assert done.code == 2
+    assert "needs 'flux_sdk', which is not installed. Install it with: pip install flux-sdk" in (
+        done.err
+    )
+
+
+def test_a_reader_that_leaves_early_is_no_failure_to_report() -> None:
+    started = subprocess.Popen(
+        [sys.executable, "-m", "mlopskit", "config", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert started.stdout
+    assert started.stderr
+    started.stdout.close()
+
+    assert started.stderr.read() == ""
+    assert started.wait() == 1
+    started.stderr.close()
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(
+    acme: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ping = f"open({str(fifo)!r}, 'w').close(); __import__('threading').Event().wait()"
+    command = [sys.executable, "-m", "mlopskit", "doctor", "--timeout", "600", "-c"]
+    with subprocess.Popen(
+        [*command, "tracking=acme"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=acme(ping),
+    ) as started:
+        fifo.read_text()  # Returns when the tool is being asked.
+        started.send_signal(signal.SIGINT)
+        _, errors = started.communicate()
+
+    assert started.returncode == 130
+    assert errors.strip() == ""
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_shown_escaped(
+    process: Callable[..., Done],
+) -> None:
+    environ = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+
+    done = process("config", "-c", "tracking=local:überall", environ=environ)
+
+    assert done.code == 0
+    assert "\\xfcberall" in done.out

@@ -1,0 +1,114 @@
+"""What is printed, to a pipe and to a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlopskit.cli import output
+from mlopskit.cli.safe import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain é 日本 🙂", "plain é 日本 🙂"),
+        ("red \x1b[31m", "red \\x1b[31m"),
+        ("two\nlines\tand a tab\r", "two\\nlines\\tand a tab\\r"),
+        ("C1 \x9b31m", "C1 \\x9b31m"),
+        ("gnp.\u202eexe", "gnp.\\u202eexe"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("half \ud800", "half \\ud800"),
+    ],
+)
+def test_nothing_that_steers_a_terminal_reaches_it(text: str, shown: str) -> None:
+    assert safe(text) == shown
+
+
+def test_lines_are_aligned_by_what_is_seen_and_nothing_is_cut(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    long = "x" * 500
+
+    output.table(["a", "b"], [["日本", long], ["1", None], ["two\nlines", output.Styled("!", "")]])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "A           B",
+        f"日本        {long}",
+        "1           -",
+        "two\\nlines  !",
+    ]
+
+
+def test_json_is_strict_and_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"nan": float("nan"), "inf": [float("inf"), -float("inf")], "é": "\x9b"})
+
+    text = capsys.readouterr().out
+    assert text.isascii()
+    assert json.loads(text) == {"nan": "NaN", "inf": ["Infinity", "-Infinity"], "é": "\x9b"}
+
+
+def test_a_time_is_shown_in_utc() -> None:
+    when = datetime(2013, 7, 1, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+
+    assert output.moment(when) == "2013-06-30 23:30:00Z"
+    assert output.moment(when.astimezone(UTC)) == "2013-06-30 23:30:00Z"
+    assert output.moment(None) == ""
+
+
+def test_pairs_keep_every_digit() -> None:
+    assert output.pairs({"b": 0.1 + 0.2, "a": "x y", "n": float("nan")}) == (
+        "a=x y b=0.30000000000000004 n=nan"
+    )
+
+
+def test_a_terminal_gets_a_table_and_a_pipe_gets_lines(process: Callable[..., Done]) -> None:
+    arguments = ("config", "-c", "tracking=local:" + "y" * 200)
+    piped = process(*arguments)
+
+    seen = on_terminal(*arguments)
+
+    assert "y" * 200 in piped.out
+    assert "\x1b" not in piped.out
+    assert "\x1b[1m" in seen
+    assert seen.count("y") >= 200, "a long value is folded, not cut"
+    assert "…" not in seen
+
+
+def on_terminal(*arguments: str) -> str:
+    ours, theirs = pty.openpty()
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    environ.pop("NO_COLOR", None)
+    with subprocess.Popen(
+        [sys.executable, "-m", "mlopskit", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        env=environ,
+    ):
+        os.close(theirs)
+        seen = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # Linux says so when the other end is closed.
+                chunk = b""
+            if not chunk:
+                break
+            seen += chunk
+    os.close(ours)
+    return seen.decode()
