@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlopskit.errors import InvalidInput
 from mlopskit.features import rows
+from mlopskit.features.answers import answer
 from mlopskit.features.entities import FeatureService, FeatureView, duration
 from mlopskit.features.references import Selection, select
+from mlopskit.features.values import microseconds
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
@@ -62,16 +64,21 @@ class FeatureStore(Tool):
         Raises:
             InvalidInput: If an object is neither a `FeatureView` nor a `FeatureService`.
             NotFound: If a service refers to a view or a feature that does not exist.
+            Conflict: If a service that is stored refers to a feature that would be gone.
+            Unsupported: If a source lies where the backend cannot read.
         """
         for each in objects:
             if not isinstance(each, FeatureView | FeatureService):
                 raise InvalidInput(
                     f"{each!r} cannot be applied. Give FeatureView and FeatureService objects."
                 )
-        self._apply(
-            [each for each in objects if isinstance(each, FeatureView)],
-            [each for each in objects if isinstance(each, FeatureService)],
-        )
+        views = [each for each in objects if isinstance(each, FeatureView)]
+        services = [each for each in objects if isinstance(each, FeatureService)]
+        for named in (views, services):
+            _check_single(named)
+        if any(view.source is not None and "://" in view.source for view in views):
+            self.capabilities.require(["remote_sources"])
+        self._apply(views, services)
 
     def push(self, view: str, frame: Any, *, to: str = "both") -> None:
         """Store events as they happen. When it returns, every reader sees them.
@@ -104,7 +111,7 @@ class FeatureStore(Tool):
         Args:
             start: The earliest event time that counts, itself included.
             end: The latest event time that counts, itself included.
-            views: The names of the views; all that have a source by default.
+            views: The names of the views; all by default.
 
         Doing it twice, or an earlier window after a later one, changes nothing. It commits in
         batches; after a kill the same call goes on behind the last one.
@@ -113,16 +120,12 @@ class FeatureStore(Tool):
             NotFound: If there is no such view, or its source is not there.
             InvalidInput: If the window ends before it begins, or a source lacks a column.
         """
-        first, last = rows.microseconds("start", start), rows.microseconds("end", end)
+        first, last = microseconds("start", start), microseconds("end", end)
         if last < first:
             raise InvalidInput(f"The window ends at {end}, before it begins at {start}.")
         if isinstance(views, str):
             views = [views]
-        chosen = (
-            [view for view in self.list_views() if view.source is not None]
-            if views is None
-            else [self.get_view(name) for name in views]
-        )
+        chosen = self.list_views() if views is None else [self.get_view(name) for name in views]
         return {view.name: self._materialize(view, first, last) for view in chosen}
 
     def get_historical_features(
@@ -148,9 +151,8 @@ class FeatureStore(Tool):
             NotFound: If a view, a feature, a service or a source is not there.
             InvalidInput: If a column is missing, or has a type that cannot be joined.
         """
-        from mlopskit.features import frames  # noqa: PLC0415 - narwhals is no core dependency
-
         self.capabilities.require(["historical"])
+        frames = rows.frames()
         frame = frames.opened(entity_frame)
         selection = self._selected(features, taken=frame.columns)
         keys = list(dict.fromkeys(key for view in selection.views for key in view.entities))
@@ -183,7 +185,7 @@ class FeatureStore(Tool):
         selection = self._selected(features)
         asked = rows.lookups(selection, entity_rows)
         found = [self._read_online(view, asked.keys[view.entities]) for view in selection.views]
-        return rows.answer(selection, asked, found, duration("max_age", max_age), now)
+        return answer(selection, asked, found, duration("max_age", max_age), now)
 
     @abstractmethod
     def list_views(self) -> list[FeatureView]:
@@ -280,3 +282,12 @@ class FeatureStore(Tool):
             features = self.get_service(features)
         references = features.features if isinstance(features, FeatureService) else features
         return select(references, self.get_view, taken)
+
+
+def _check_single(named: Sequence[FeatureView] | Sequence[FeatureService]) -> None:
+    by_name = {each.name: each for each in named}
+    for each in named:
+        if by_name[each.name] != each:
+            raise InvalidInput(
+                f"Two definitions with the name {each.name!r} are applied at once. Rename one."
+            )

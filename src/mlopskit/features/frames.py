@@ -68,7 +68,7 @@ def joined(frame: Frame, table: pa.Table) -> Any:
 
 
 def columns(
-    given: Any, names: Sequence[str], what: str, times: Sequence[str | None]
+    given: Any, names: Sequence[str], what: str, times: Sequence[str] = ()
 ) -> dict[str, list[Any]]:
     """Return columns of a frame as lists of plain values; those of `times` in microseconds.
 

@@ -53,6 +53,7 @@ CAPABILITIES = {
     "remote_sources": "absent: a source is a Parquet file, a folder or a pattern on this machine",
     "skew": "absent: nothing records what was served",
 }
+TABLE = Capabilities("features", "local", CAPABILITIES)
 
 
 class LocalFeatureStore(FeatureStore):
@@ -74,7 +75,7 @@ class LocalFeatureStore(FeatureStore):
     @property
     def capabilities(self) -> Capabilities:
         """What this backend can do."""
-        return Capabilities("features", "local", CAPABILITIES)
+        return TABLE
 
     @property
     def native(self) -> sqlite3.Connection:
@@ -183,7 +184,7 @@ def _events(view: FeatureView, history: sources.History, places: NDArray[np.int6
     columns[view.timestamp] = history.times[places].tolist()
     if view.created is not None:
         columns[view.created] = history.created[places].tolist()
-    return rows.events(view, columns)
+    return rows.checked(view, columns, what)
 
 
 @hookimpl

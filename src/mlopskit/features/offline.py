@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from mlopskit.errors import BackendError, InvalidInput
 from mlopskit.features.frames import TIME
-from mlopskit.features.rows import MICROSECOND
+from mlopskit.features.values import MICROSECOND
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

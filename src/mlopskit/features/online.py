@@ -15,7 +15,7 @@ from mlopskit.features.entities import (
     ViewStats,
     split_reference,
 )
-from mlopskit.features.rows import MICROSECOND, kind_of
+from mlopskit.features.values import MICROSECOND, kind_of
 from mlopskit.sqlite import Database
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ create table materialized (
     view integer not null references views on delete cascade,
     first integer not null,
     last integer not null,
-    finished integer not null
-);
-create index materialized_view on materialized (view, last);
+    finished integer not null,
+    primary key (view, first, last)
+) without rowid;
 """
 # An event as old as the stored one replaces it: who repeats an event may correct it.
 PUT_ONLINE: Final = """
@@ -204,7 +204,7 @@ class OnlineStore:
                 "delete from progress where view = ? and first = ? and last = ?", (at, *window)
             )
             now = time.time_ns() // 1000
-            tx.execute("insert into materialized values (?, ?, ?, ?)", (at, *window, now))
+            tx.execute("replace into materialized values (?, ?, ?, ?)", (at, *window, now))
         self.db.sync()
 
     def read(

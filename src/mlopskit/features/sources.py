@@ -125,8 +125,13 @@ def _from_source(view: FeatureView, source: str, features: Sequence[str]) -> His
         [key_array(table[name], f"{what}, column {name!r}") for name in view.entities],
         np.asarray(times).astype(np.int64, copy=False),
         np.asarray(created.fill_null(-(2**63))).astype(np.int64, copy=False),
-        table.select(list(features)).combine_chunks(),
+        pa.table({name: _decoded(table[name]) for name in features}),
     )
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    return column.cast(kind.value_type) if pa.types.is_dictionary(kind) else column
 
 
 def _table(view: FeatureView, source: str, features: Sequence[str]) -> pa.Table:
@@ -138,7 +143,11 @@ def _table(view: FeatureView, source: str, features: Sequence[str]) -> pa.Table:
         dataset = ds.dataset(files, format="parquet", partitioning="hive", partition_base_dir=base)
         schema = _schema(view, dataset, names)
         return dataset.replace_schema(schema).to_table(columns=names)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OSError) as exc:
+    except pa.ArrowTypeError as exc:
+        raise InvalidInput(
+            f"The files of the view {view.name!r} at {source} disagree on a type: {exc}."
+        ) from exc
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as exc:
         raise StorageError(
             f"The source {source} of the view {view.name!r} cannot be read as Parquet: {exc}."
         ) from exc
@@ -169,7 +178,7 @@ def _schema(view: FeatureView, dataset: Any, names: Sequence[str]) -> pa.Schema:
 def _files(view: FeatureView, source: str) -> list[Path]:
     path = Path(source)
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*.parquet")) if p.is_file()]
+        found = [p for p in sorted(path.rglob("*.parquet")) if _finished(p.relative_to(path))]
     elif path.is_file():
         found = [path]
     else:
@@ -177,6 +186,11 @@ def _files(view: FeatureView, source: str) -> list[Path]:
     if not found:
         raise NotFound(f"Parquet file for the view {view.name!r} at", source)
     return found
+
+
+def _finished(path: Path) -> bool:
+    # Writers of folders put what is not finished under names that begin so.
+    return not any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _from_pushed(
@@ -232,32 +246,41 @@ def _joined(
 ) -> pa.ChunkedArray:
     """Put pushed values behind stored ones, in the source's type where they fit it exactly."""
     kind = stored.type
-    if kind == pushed.type or pa.types.is_null(pushed.type):
-        return pa.chunked_array([*stored.chunks, *pushed.cast(kind).chunks], kind)
     try:
         suited = _suited(pushed, kind)
-        if suited is not None:
-            return pa.chunked_array([*stored.chunks, *suited.chunks], kind)
-        wide = pa.float64()
-        return pa.chunked_array([*stored.cast(wide).chunks, *pushed.cast(wide).chunks], wide)
+        if suited is None:
+            kind = pa.float64()
+            stored, suited = stored.cast(kind), pushed.cast(kind)
     except ARROW_REFUSALS as exc:
         raise InvalidInput(
             f"The feature {name!r} of the view {view.name!r} is {kind} in its source, and a pushed "
             f"value does not fit: {exc}."
         ) from exc
+    return pa.chunked_array([*stored.chunks, *suited.chunks], kind)
 
 
 def _suited(pushed: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
-    """Return pushed values in the type of the source, or None if floats are needed for them."""
-    if pa.types.is_dictionary(kind):
-        return pushed.cast(kind.value_type).dictionary_encode().cast(kind)
-    if pa.types.is_floating(kind) and pa.types.is_floating(pushed.type):
-        narrow = pushed.cast(kind)
-        return narrow if narrow.cast(pa.float64()).equals(pushed) else None
-    if pa.types.is_integer(kind) and pa.types.is_floating(pushed.type):
+    """Return pushed values in the type of the source, or None if only floats hold them exactly."""
+    if pushed.type == kind:
+        return pushed
+    if not (_is_number(pushed.type) and _is_number(kind)):
+        if not (pa.types.is_null(pushed.type) or _family(pushed.type) == _family(kind)):
+            raise pa.ArrowTypeError(f"it is {pushed.type}")
+        return pushed.cast(kind)
+    try:
+        suited = pushed.cast(kind)
+    except pa.ArrowInvalid:
         return None
-    if pa.types.is_string(kind) != pa.types.is_string(pushed.type) and not pa.types.is_large_string(
-        kind
-    ):
-        raise pa.ArrowInvalid(f"{pushed.type} is not {kind}")
-    return pushed.cast(kind)
+    # A cast to a narrower float rounds in silence.
+    there, back = (np.asarray(each.drop_null()) for each in (pushed, suited.cast(pushed.type)))
+    return suited if np.array_equal(there, back, equal_nan=True) else None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _family(kind: pa.DataType) -> str:
+    for prefix in ("large_", "fixed_size_"):
+        kind = str(kind).removeprefix(prefix)
+    return str(kind).partition("[")[0].partition("<")[0].removesuffix("_view")
