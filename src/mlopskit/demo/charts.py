@@ -63,23 +63,21 @@ def _lines(months: Sequence[Month], width: int, height: int) -> str:
     def y(value: float) -> float:
         return top + (height - top - bottom) * (high - value) / (high - low)
 
-    parts = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="AUC by month of the first model and of the serving model">'
-    ]
-    for value in _ticks(low, high):
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(value):.1f}" '
-            f'y2="{y(value):.1f}"/><text class="tick" x="{left - 8}" y="{y(value) + 4:.1f}" '
-            f'text-anchor="end">{value:.2f}</text>'
-        )
-    for i, month in enumerate(months):
-        parts.append(
-            f'<text class="tick" x="{x(i):.1f}" y="{height - 10}" text-anchor="middle">'
-            f"{escape(month.name[:3])}</text>"
-        )
-    parts.append(_between(months, x, y))
+    label = "AUC by month of the first model and of the serving model"
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">']
     parts += [
+        f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(value):.1f}" '
+        f'y2="{y(value):.1f}"/><text class="tick" x="{left - 8}" y="{y(value) + 4:.1f}" '
+        f'text-anchor="end">{value:.2f}</text>'
+        for value in _ticks(low, high)
+    ]
+    parts += [
+        f'<text class="tick" x="{x(i):.1f}" y="{height - 10}" text-anchor="middle">'
+        f"{escape(month.name[:3])}</text>"
+        for i, month in enumerate(months)
+    ]
+    parts += [
+        _between(months, x, y),
         _curve("first", [(x(i), y(m.auc_first)) for i, m in enumerate(months)]),
         _curve("live", [(x(i), y(m.auc_live)) for i, m in enumerate(months)]),
     ]

@@ -17,7 +17,7 @@ import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,9 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from mlopskit.errors import InvalidInput, MissingDependency, NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LATE_MINUTES: Final = 15
 HOUR: Final = 3600
@@ -42,6 +45,19 @@ WEATHER: Final = (
     "precip",
     "pressure",
     "visib",
+)
+FLIGHT_COLUMNS: Final = (
+    "dep_delay",
+    "arr_time",
+    "arr_delay",
+    "carrier",
+    "flight",
+    "origin",
+    "dest",
+    "distance",
+    "hour",
+    "minute",
+    "time_hour",
 )
 FLIGHT_FILES: Final = ("flights.csv.zip", "flights.csv")
 # Whole seconds since 1970, with this for "never": it compares as later than any instant.
@@ -107,8 +123,7 @@ def read_flights(folder: Path) -> Flights:
     raw = _csv(
         _bytes(folder, *FLIGHT_FILES),
         "flights",
-        ["dep_delay", "arr_time", "arr_delay", "carrier", "origin", "dest"]
-        + ["distance", "hour", "minute", "time_hour", "flight"],
+        FLIGHT_COLUMNS,
     )
     asked = _seconds(raw["time_hour"])
     scheduled = asked + raw["minute"].to_numpy() * 60
@@ -131,7 +146,9 @@ def read_flights(folder: Path) -> Flights:
             "dest": raw["dest"],
         }
     )
-    return Flights(scheduled, asked, departed, arrived, dep_delay, arr_delay, table.combine_chunks())
+    return Flights(
+        scheduled, asked, departed, arrived, dep_delay, arr_delay, table.combine_chunks()
+    )
 
 
 def read_weather(folder: Path) -> pa.Table:
@@ -144,7 +161,7 @@ def read_weather(folder: Path) -> pa.Table:
         NotFound: If the folder lacks the file.
         InvalidInput: If the file is damaged or lacks a column.
     """
-    raw = _csv(_bytes(folder, "weather.csv"), "weather", ["origin", *WEATHER, "time_hour"])
+    raw = _csv(_bytes(folder, "weather.csv"), "weather", ("origin", *WEATHER, "time_hour"))
     known = _seconds(raw["time_hour"]) + HOUR
     columns = {"origin": raw["origin"], "known": pa.array(known)}
     columns |= {name: raw[name].cast(pa.float64()) for name in WEATHER}
@@ -177,7 +194,7 @@ def _arrival(raw: pa.Table, departed: Ints, zones: dict[str, str]) -> Ints:
 
 
 def _zones(folder: Path) -> dict[str, str]:
-    raw = _csv(_bytes(folder, "airports.csv"), "airports", ["faa", "tzone"])
+    raw = _csv(_bytes(folder, "airports.csv"), "airports", ("faa", "tzone"))
     named = dict(zip(raw["faa"].to_pylist(), raw["tzone"].to_pylist(), strict=True))
     return CARIBBEAN | {code: zone for code, zone in named.items() if zone}
 
@@ -224,8 +241,8 @@ def _bytes(folder: Path, *names: str) -> bytes:
     raise NotFound("data file", str(folder / names[0]), [each.name for each in folder.glob("*")])
 
 
-def _csv(content: bytes, name: str, columns: list[str]) -> pa.Table:
-    convert = csv.ConvertOptions(include_columns=columns, strings_can_be_null=True)
+def _csv(content: bytes, name: str, columns: Sequence[str]) -> pa.Table:
+    convert = csv.ConvertOptions(include_columns=list(columns), strings_can_be_null=True)
     try:
         return csv.read_csv(io.BytesIO(content), convert_options=convert).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowKeyError) as exc:

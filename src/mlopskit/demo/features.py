@@ -15,7 +15,7 @@ asked for at the full hour of the scheduled departure: nothing later than that i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -170,18 +170,19 @@ class _Hours:
         hour = -((self.first - known[rows]) // HOUR)
         return keys[rows] * self.hours + hour, rows
 
-    def window(self, events: tuple[Ints, Ints], values: Floats, width: int) -> tuple[Floats, Floats]:
+    def window(
+        self, events: tuple[Ints, Ints], values: Floats, width: int
+    ) -> tuple[Floats, Floats]:
         """Return the mean (NaN where there is none) and the count over the last hours."""
         cells, rows = events
         size = self.keys * self.hours
-        count = np.bincount(cells, minlength=size).astype(np.float64)
-        total = np.bincount(cells, weights=values[rows], minlength=size)
-        count, total = self._rolled(count, width), self._rolled(total, width)
+        count = self._rolled(np.bincount(cells, minlength=size), width)
+        total = self._rolled(np.bincount(cells, weights=values[rows], minlength=size), width)
         with np.errstate(invalid="ignore"):
             return total / count, count
 
-    def _rolled(self, cells: Floats, width: int) -> Floats:
-        sums = np.cumsum(cells.reshape(self.keys, self.hours), axis=1)
+    def _rolled(self, cells: Any, width: int) -> Floats:
+        sums = np.cumsum(cells.reshape(self.keys, self.hours), axis=1, dtype=np.float64)
         sums[:, width:] = sums[:, width:] - sums[:, :-width]
         return sums
 
@@ -197,4 +198,3 @@ class _Hours:
 def _codes(flights: Flights, name: str) -> tuple[list[str], Ints]:
     encoded = flights.table[name].combine_chunks().dictionary_encode()
     return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64)
-

@@ -21,6 +21,7 @@ from mlopskit.serving.predictor import Predictor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     import pyarrow as pa
 
     from mlopskit.demo.data import Floats
@@ -134,5 +135,3 @@ class LateFlights(Predictor):
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-

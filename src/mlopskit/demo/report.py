@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from mlopskit.demo.charts import auc_chart, heat_map
 from mlopskit.demo.result import YEAR
-from mlopskit.demo.show import summary
 from mlopskit.demo.style import STYLE
-from mlopskit.demo.words import decision_line, duration, headline, score
+from mlopskit.demo.words import decision_line, duration, headline, score, summary
 from mlopskit.storage import write_whole
 
 if TYPE_CHECKING:
@@ -37,8 +36,10 @@ def render(result: DemoResult) -> str:
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-        "style-src 'unsafe-inline'\">",
+        (
+            '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+            "style-src 'unsafe-inline'\">"
+        ),
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>",
         f'<header><p class="eyebrow">mlopskit demo</p><h1>{escape(title)}</h1>',
         f"<p>{_lead(result)}</p></header>",
@@ -58,13 +59,17 @@ def render(result: DemoResult) -> str:
             "the triggers look at, and what retraining takes back.",
         ),
         _section("Decisions, with their reasons", "".join(map(_decision, months))),
-        _section("Where each model comes from", "".join(_lineage(v, months) for v in _all(result))),
+        _section(
+            "Where each model comes from",
+            "".join(_lineage(each, months) for each in result.versions),
+        ),
         _footer(result),
         "</main></body></html>",
     ]
     return "".join(parts)
 
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _LEGEND = (
     '<p class="legend"><span class="live-key">serving model</span>'
     '<span class="first-key">first model, never retrained</span>'
@@ -137,10 +142,6 @@ def _decision(month: Month) -> str:
         f'<article class="decision {decision.outcome}"><h3>{escape(month.name)} '
         f"<small>{escape(decision_line(month))}</small></h3><ul>{reasons}{swap}</ul></article>"
     )
-
-
-def _all(result: DemoResult) -> tuple[Version, ...]:
-    return result.versions
 
 
 def _lineage(version: Version, months: tuple[Month, ...]) -> str:

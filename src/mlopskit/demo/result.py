@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import calendar
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Outcome = Literal["kept", "promoted", "refused"]
 

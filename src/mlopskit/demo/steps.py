@@ -82,5 +82,3 @@ def _asked(flights: Flights) -> pa.Table:
     known = pa.array(np.where(landed, flights.arrived, 0), pa.timestamp("s", "UTC"), mask=~landed)
     late = pa.array(flights.arr_delay > LATE_MINUTES, mask=~landed)
     return table.append_column("known", known).append_column(model.LABEL, late)
-
-

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlopskit.demo.result import YEAR, month_name
 
 if TYPE_CHECKING:
-    from mlopskit.demo.result import Month
+    from mlopskit.demo.result import DemoResult, Month
 
 MINUTE = 60
 
@@ -47,3 +47,32 @@ def visible(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def summary(result: DemoResult) -> list[str]:
+    """Return what the whole run comes to, in sentences."""
+    gains = [month.auc_live - month.auc_first for month in result.months]
+    retrained = [gain for month, gain in zip(result.months, gains, strict=True) if month.retrained]
+    outcomes = [month.decision.outcome for month in result.months]
+    differing = sum(month.differing for month in result.months)
+    compared = sum(month.compared for month in result.months)
+    promoted, refused, kept = (outcomes.count(each) for each in ("promoted", "refused", "kept"))
+    lost = result.requests - result.answered
+    lines = [
+        (
+            f"Challengers: {promoted} promoted, {refused} refused by the gate; "
+            f"{kept} months without retraining."
+        ),
+        f"{result.answered:,} of {result.requests:,} requests answered over HTTP, {lost:,} lost.",
+        f"{compared:,} values served online, {differing:,} of them unlike history.",
+        (
+            f"Steps: {result.cached_steps} from the cache, {result.ran_steps} ran; "
+            f"{duration(result.seconds)} in all."
+        ),
+    ]
+    if retrained:
+        mean = sum(retrained) / len(retrained)
+        lines.insert(
+            1, f"Where a retrained model served, its AUC was {mean:+.3f} against the first's."
+        )
+    return lines
