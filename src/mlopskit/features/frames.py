@@ -172,10 +172,23 @@ def _arrow(frame: Frame, names: Sequence[str], what: str) -> pa.Table:
                 f"{what} lacks the column {name!r}. It has: "
                 f"{', '.join(map(repr, frame.columns)) or 'none'}."
             )
+    frame = frame.select(list(dict.fromkeys(names)))
+    if frame.implementation.is_pandas_like():
+        frame = _without_zones(frame)
     try:
-        return frame.select(list(dict.fromkeys(names))).to_arrow()
+        return frame.to_arrow()
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as exc:
         raise InvalidInput(f"{what} has a column of mixed or unknown types: {exc}.") from exc
+
+
+def _without_zones(frame: Frame) -> Frame:
+    # On its way to Arrow, pandas 3.1 warns about every time with a zone. Naive ones are UTC here.
+    zoned = [
+        nw.col(name).dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, nw.Datetime) and dtype.time_zone is not None
+    ]
+    return frame.with_columns(*zoned) if zoned else frame
 
 
 def _pandas(column: pa.ChunkedArray, pandas: Any, index: Any) -> Any:
