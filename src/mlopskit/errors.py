@@ -18,6 +18,7 @@
   + StorageError                bytes could not be written, or do not read back as written
     - IntegrityError            stored bytes no longer match their digest
   + StepFailed                  a step of a pipeline raised; its own exception is the cause
+  + RunCancelled                somebody asked the run of a pipeline to stop
   + BackendError                the tool failed; its own exception is the cause
     - Unavailable               the tool could not be reached, and may be later
 
@@ -45,6 +46,7 @@ __all__ = [
     "MlopskitError",
     "NotFound",
     "ParamConflict",
+    "RunCancelled",
     "StepFailed",
     "StorageError",
     "Unavailable",
@@ -237,6 +239,18 @@ class StepFailed(MlopskitError):
         self.step = step
         self.run_id = run_id
         self.others = failed
+
+
+class RunCancelled(MlopskitError):
+    """Somebody asked the run of a pipeline to stop, and it has."""
+
+    def __init__(self, pipeline: str, run_id: str) -> None:
+        super().__init__(
+            f"The run {run_id} of pipeline {pipeline!r} was cancelled. The steps that finished are "
+            "kept, so that the same run again begins after them."
+        )
+        self.pipeline = pipeline
+        self.run_id = run_id
 
 
 class BackendError(MlopskitError):

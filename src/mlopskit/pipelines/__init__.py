@@ -4,6 +4,7 @@ from mlopskit.pipelines.base import CAPABILITIES, Runner
 from mlopskit.pipelines.entities import NoValue, PipelineRun, StepRun
 from mlopskit.pipelines.graph import Graph, Node, Pipeline, Step, pipeline, step
 from mlopskit.pipelines.promises import Promise
+from mlopskit.pipelines.scratch import step_folder
 
 __all__ = [
     "CAPABILITIES",
@@ -18,4 +19,5 @@ __all__ = [
     "StepRun",
     "pipeline",
     "step",
+    "step_folder",
 ]

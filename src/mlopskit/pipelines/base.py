@@ -52,6 +52,7 @@ class Runner(Tool):
 
         Raises:
             StepFailed: If a step raised; the step's own exception is the cause.
+            RunCancelled: If somebody cancelled the run.
             InvalidInput: If the params are not those the pipeline takes, or the pipeline uses the
                 value of a step where only a step may.
         """

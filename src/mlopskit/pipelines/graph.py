@@ -229,6 +229,10 @@ class Node:
     arguments: inspect.BoundArguments
     parents: tuple[str, ...]
 
+    def bound(self, arguments: dict[str, Any]) -> inspect.BoundArguments:
+        """Return arguments by parameter in the form in which the function takes them."""
+        return inspect.BoundArguments(self.step.signature, arguments)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:
