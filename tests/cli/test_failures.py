@@ -111,9 +111,9 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
 def test_a_name_that_the_terminal_cannot_spell_is_shown_escaped(
     process: Callable[..., Done],
 ) -> None:
-    environ = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+    environ = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "latin-1"}
 
-    done = process("config", "-c", "tracking=local:überall", environ=environ)
+    done = process("config", "-c", "tracking=local:日本", environ=environ)
 
     assert done.code == 0
-    assert "\\xfcberall" in done.out
+    assert "\\u65e5\\u672c" in done.out

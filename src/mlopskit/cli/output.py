@@ -79,14 +79,35 @@ def moment(when: datetime | None) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
+def span(start: datetime | None, end: datetime | None) -> str:
+    """Show how long something took; nothing while it goes on."""
+    if start is None or end is None:
+        return ""
+    seconds = (end - start).total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
 def number(value: Any) -> str:
-    """Show a number in full, and anything else as text."""
+    """Show a number in full in a pipe, to six digits on a terminal; anything else as text."""
+    if isinstance(value, float) and on_terminal():
+        return f"{value:.6g}"
     return value if isinstance(value, str) else repr(value)
 
 
-def pairs(values: Mapping[str, Any]) -> str:
-    """Show a mapping in one cell, as ``key=value`` by key."""
-    return " ".join(f"{key}={number(value)}" for key, value in sorted(values.items()))
+def pairs(values: Mapping[str, Any], prefix: str = "") -> str:
+    """Show a mapping in one cell, as ``key=value`` by key, ``outer.inner=value`` where nested."""
+    from collections.abc import Mapping
+
+    return " ".join(
+        pairs(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and value
+        else f"{prefix}{key}={number(value)}"
+        for key, value in sorted(values.items())
+    )
 
 
 def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

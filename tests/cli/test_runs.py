@@ -1,0 +1,93 @@
+"""``mlopskit runs``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mlopskit as mk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Done
+
+HOSTILE = "r\u00e9d-[bold]x[/bold]"
+
+
+@pytest.fixture
+def ids() -> dict[str, str]:
+    """Track three runs in two experiments."""
+    pytest.importorskip("msgspec")
+    found: dict[str, str] = {}
+    with mk.load() as kit:
+        for name, experiment, loss in (
+            ("one", "churn", 0.1 + 0.2),
+            (HOSTILE, "churn", float("nan")),
+            ("three", "other", 7.0),
+        ):
+            params = {"opt": {"lr": 0.1}, "note": "\x1b[31mred\ntwo"}
+            with kit.tracker.start_run(experiment, name=name, params=params) as run:
+                run.log_metrics({"loss": loss}, step=3)
+                found[name] = run.id
+    return found
+
+
+def test_every_run_is_one_line_the_latest_first(
+    cli: Callable[..., Done], ids: dict[str, str]
+) -> None:
+    done = cli("runs")
+
+    assert done.code == 0, done.err
+    assert [record[:4] for record in done.records] == [
+        [ids["three"], "three", "other", "finished"],
+        [ids[HOSTILE], HOSTILE, "churn", "finished"],
+        [ids["one"], "one", "churn", "finished"],
+    ]
+    last = done.records[-1]
+    assert last[-2] == "loss=0.30000000000000004", "every digit is shown"
+    assert last[-1] == "note=\\x1b[31mred\\ntwo opt.lr=0.1"
+
+
+def test_runs_are_chosen_ordered_and_limited(cli: Callable[..., Done], ids: dict[str, str]) -> None:
+    chosen = cli("runs", "--where", "metrics.loss < 8 and params.opt.lr = 0.1", "--json")
+    ordered = cli("runs", "--order-by", "metrics.loss desc", "--limit", "1")
+
+    names = [each["name"] for each in json.loads(chosen.out)["runs"]]
+    assert names == ["three", "one"]
+    assert [record[0] for record in ordered.records] == [ids["three"]]
+    assert "--all" in ordered.err
+    assert len(cli("runs", "--limit", "1", "--all").records) == 3
+    assert len(cli("runs", "--experiment", "churn").records) == 2
+
+
+def test_json_keeps_types_and_nesting(cli: Callable[..., Done], ids: dict[str, str]) -> None:
+    found = json.loads(cli("runs", "--json", "--experiment", "churn").out)
+
+    assert found["truncated"] is False
+    second, first = found["runs"]
+    assert first["id"] == ids["one"]
+    assert first["params"] == {"opt": {"lr": 0.1}, "note": "\x1b[31mred\ntwo"}
+    assert first["metrics"] == {"loss": 0.1 + 0.2}
+    assert second["metrics"] == {"loss": "NaN"}
+
+
+def test_a_filter_that_cannot_be_read_is_a_mistake_of_the_caller(cli: Callable[..., Done]) -> None:
+    pytest.importorskip("msgspec")
+    done = cli("runs", "--where", "metrics.loss <")
+
+    assert done.code == 2
+    assert done.err.startswith("Error: ")
+    assert "Traceback" not in done.err
+
+
+def test_no_runs_is_told_beside_the_output(cli: Callable[..., Done]) -> None:
+    pytest.importorskip("msgspec")
+    done = cli("runs")
+
+    assert done.code == 0
+    assert done.records == []
+    assert done.err == "There are no runs yet.\n"
+    assert cli("runs", "--experiment", "x").err == "No run matches.\n"
