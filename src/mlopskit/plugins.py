@@ -149,27 +149,38 @@ def declared(domain: str, name: str) -> Mapping[str, Any]:
 def _described(domain: str, name: str) -> BackendInfo:
     entry = _entry_points(domain)[name]
     tables = declared(domain, name)
-    tool: Mapping[str, Any] = tables.get("TOOL", {})
-    requires: Mapping[str, str] = tool.get("requires", {})
+    tool = _mapping(tables.get("TOOL"))
+    requires = {package: str(tested) for package, tested in _mapping(tool.get("requires")).items()}
     found = {package: version_of(package) for package in requires}
     missing = tuple(package for package, number in found.items() if number is None)
     distribution = _distribution(entry)
-    table = tables.get("CAPABILITIES")
     own = distribution == "mlopskit"
     return BackendInfo(
         domain=domain,
         name=name,
         installed=not missing,
         version=found.get(tool.get("package", ""), version_of(distribution)),
-        capabilities=None if table is None else Capabilities(domain, name, table),
+        capabilities=_capabilities(domain, name, tables.get("CAPABILITIES")),
         install=f"pip install 'mlopskit[{tool.get('extra', name)}]'"
         if own
         else f"pip install {' '.join(missing or [distribution])}",
         distribution=distribution,
         requires=requires,
         missing=missing,
-        telemetry=tool.get("telemetry", ""),
+        telemetry=str(tool.get("telemetry", "")),
     )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def _capabilities(domain: str, name: str, table: Any) -> Capabilities | None:
+    # One plugin's malformed table must not hide every other backend; `mlopskit doctor` names it.
+    try:
+        return Capabilities(domain, name, table)
+    except (AttributeError, ValueError):
+        return None
 
 
 @cache

@@ -58,3 +58,17 @@ def test_one_domain_alone_can_be_asked_for(cli: Callable[..., Done]) -> None:
     assert {each["domain"] for each in json.loads(cli("backends", "features", "--json").out)} == {
         "features"
     }
+
+
+@pytest.mark.parametrize("table", ["{'fan': 'perhaps'}", "['fan']", "{'fan': 3}", "3"])
+def test_one_malformed_table_hides_no_other_backend(
+    table: str, install: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    source = f"CAPABILITIES = {table}\nTOOL = {table}\n"
+    environ = install("acme", {"acme": source}, {"mlopskit.tracking": {"acme": "acme"}})
+
+    done = process("backends", "tracking", "--json", environ=environ)
+
+    found = {each["name"]: each for each in json.loads(done.out)}
+    assert found["acme"]["capabilities"] is None
+    assert "local" in found

@@ -117,3 +117,24 @@ def test_a_name_that_the_terminal_cannot_spell_is_shown_escaped(
 
     assert done.code == 0
     assert "\\u65e5\\u672c" in done.out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no full device")
+@pytest.mark.parametrize("arguments", [["config", "--json"], ["--help"]])
+def test_a_full_disk_is_told(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlopskit", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: the output cannot be written: No space left on device.\n"
+
+
+def test_it_runs_without_any_output() -> None:
+    command = f"{sys.executable} -m mlopskit config >&- 2>&-"
+
+    assert subprocess.run(command, shell=True).returncode == 0

@@ -93,15 +93,15 @@ def check_tools(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 def check_plugins(settings: Settings) -> list[Finding]:
-    """Import every installed backend that is not configured, and every listener."""
+    """Import every installed backend that is not configured, read every table, try listeners."""
     configured = {
         (domain, line.backend) for domain, lines in settings.lines.items() for line in lines
     }
-    found = [
-        _check_import(info.domain, info.name)
-        for info in plugins.backends()
-        if info.installed and (info.domain, info.name) not in configured
-    ]
+    found: list[Finding | None] = []
+    for info in plugins.backends():
+        if info.installed and (info.domain, info.name) not in configured:
+            found.append(_check_import(info.domain, info.name))
+        found.append(_check_table(info))
     return [each for each in (*found, _check_listeners()) if each is not None]
 
 
@@ -149,6 +149,16 @@ def _check_import(domain: str, name: str) -> Finding | None:
     except MlopskitError as exc:
         return Finding(domain, name, "warning", str(exc), error=exc)
     return None
+
+
+def _check_table(info: BackendInfo) -> Finding | None:
+    if info.capabilities is not None:
+        return None
+    detail = (
+        f"the distribution {info.distribution!r} declares no table of capabilities that can be "
+        "read, so what this backend can do is not known before it is opened"
+    )
+    return Finding(info.domain, info.name, "warning", detail)
 
 
 def _check_listeners() -> Finding | None:

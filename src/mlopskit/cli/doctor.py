@@ -11,7 +11,7 @@ import click
 
 from mlopskit._version import __version__
 from mlopskit.cli.command import Command, settings
-from mlopskit.cli.failure import plugin_traceback
+from mlopskit.cli.failure import flush, plugin_traceback
 from mlopskit.cli.output import Styled, heading, json_option, line, print_json, remark, table
 from mlopskit.errors import BrokenPlugin
 
@@ -190,7 +190,6 @@ def _plain_finding(found: Finding) -> dict[str, Any]:
 def _leave(code: int, *, abandoned: bool) -> None:
     if abandoned:
         # Python would wait at its end for threads that the tool started and that never end.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         os._exit(code)
     click.get_current_context().exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -31,21 +32,24 @@ def guarded(run: Callable[[], Any]) -> int:
     """Run a command and return the exit code, having told any failure on stderr."""
     try:
         code = run()
-        sys.stdout.flush()
-    except click.ClickException as exc:
-        exc.show()
-        return exc.exit_code
-    except click.Abort as exc:
-        return INTERRUPTED if isinstance(exc.__cause__, KeyboardInterrupt) else FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has seen enough. Python flushes once more on its way out: give it a quiet end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+        flush()
     except MlopskitError as exc:
         tell(exc)
         return exit_code(exc)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except (click.Abort, KeyboardInterrupt) as exc:
+        # click makes an Abort of Ctrl-C, and of a question that met the end of its input.
+        return FAILED if isinstance(exc.__cause__, EOFError) else INTERRUPTED
+    except OSError as exc:
+        # What tools write fails as a StorageError, so this is our own output.
+        if exc.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        _drop_output()
+        if exc.errno == errno.ENOSPC:
+            click.echo(f"Error: the output cannot be written: {exc.strerror}.", err=True)
+        return FAILED
     # click returns what the command returned, or the code it exited with.
     return code if isinstance(code, int) else 0
 
@@ -62,6 +66,18 @@ def exit_code(error: MlopskitError) -> int:
     if isinstance(error, InvalidModel):
         return FAILED
     return MISUSED if isinstance(error, ConfigError | InvalidInput | InvalidName) else FAILED
+
+
+def flush() -> None:
+    """Write out what is still held back; a process may have been started without any output."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
+
+
+def _drop_output() -> None:
+    # Python flushes once more on its way out, and would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def plugin_traceback(error: BaseException) -> str:

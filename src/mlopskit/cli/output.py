@@ -41,7 +41,7 @@ def json_option() -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def on_terminal() -> bool:
     """Tell whether a person is looking."""
-    return sys.stdout.isatty()
+    return bool(sys.stdout) and sys.stdout.isatty()
 
 
 def heading(text: str) -> None:
