@@ -123,6 +123,9 @@ class Trigger:
         fire, reasons = self._judge(evidence)
         return TriggerDecision(fire=fire, reasons=reasons, evidence=evidence)
 
+    def __str__(self) -> str:
+        return self._text
+
     def __repr__(self) -> str:
         return f"<Trigger {self._text}>"
 
@@ -280,7 +283,7 @@ def cool_down(trigger: Trigger, every: timedelta) -> Trigger:
         reason = f"It last fired {_span(since)} ago; the cool-down {side} {_span(every)}."
         return fire, (*decision.reasons, reason)
 
-    return Trigger(f"{trigger!r} at most every {_span(every)}", judge)
+    return Trigger(f"{trigger} at most every {_span(every)}", judge)
 
 
 def _combined(
@@ -294,7 +297,7 @@ def _combined(
         reasons = tuple(reason for decision in decisions for reason in decision.reasons)
         return together([decision.fire for decision in decisions]), reasons
 
-    return Trigger(f"{words} {', '.join(map(repr, triggers))}", judge)
+    return Trigger(f"{words} ({', '.join(map(str, triggers))})", judge)
 
 
 def _level(
@@ -334,7 +337,7 @@ def _performance(given: Any) -> Any:
     return given
 
 
-def _check_span(name: str, span: timedelta) -> None:
+def _check_span(name: str, span: object) -> None:
     if not isinstance(span, timedelta) or span <= timedelta(0):
         raise InvalidInput(f"{name}={span!r} must be a positive timedelta.")
 
