@@ -11,6 +11,7 @@ import mlopskit as mk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Done
 
@@ -84,3 +85,16 @@ def test_an_empty_store_says_so_beside_the_output(cli: Callable[..., Done]) -> N
     assert done.code == 0
     assert done.records == []
     assert done.err.startswith("There are no feature views.")
+
+
+def test_a_home_that_cannot_be_made_is_told_with_the_way_out(
+    cli: Callable[..., Done], tmp_path: Path
+) -> None:
+    pytest.importorskip("duckdb")
+    (tmp_path / "file").write_text("in the way")
+
+    done = cli("features", "--home", str(tmp_path / "file" / "home"))
+
+    assert done.code == 1
+    assert "cannot be made" in done.err
+    assert "Choose another home with --home" in done.err

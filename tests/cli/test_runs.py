@@ -91,3 +91,22 @@ def test_no_runs_is_told_beside_the_output(cli: Callable[..., Done]) -> None:
     assert done.records == []
     assert done.err == "There are no runs yet.\n"
     assert cli("runs", "--experiment", "x").err == "No run matches.\n"
+
+
+def test_one_run_is_shown_whole(cli: Callable[..., Done], ids: dict[str, str]) -> None:
+    done = cli("runs", ids["one"])
+
+    assert done.code == 0, done.err
+    assert done.out.startswith("one\n")
+    assert ["id", ids["one"]] in done.records
+    assert ["loss", "0.30000000000000004"] in done.records
+    assert ["note", "\\x1b[31mred\\ntwo"] in done.records
+    assert ["opt.lr", "0.1"] in done.records
+    assert json.loads(cli("runs", ids["one"], "--json").out)["artifacts"] == []
+
+
+def test_a_run_that_is_not_there_is_told(cli: Callable[..., Done], ids: dict[str, str]) -> None:
+    done = cli("runs", "0" * 32)
+
+    assert done.code == 1
+    assert "0" * 32 in done.err

@@ -22,7 +22,7 @@ COMMANDS: Final = {
     "backends": ("backends", "Show which tools stand behind each interface, and what they can do."),
     "config": ("config", "Show every configured value and where it came from."),
     "doctor": ("doctor", "Try everything that is configured, and say what does not work."),
-    "runs": ("tracking", "List tracked runs."),
+    "runs": ("tracking", "List tracked runs, or show one."),
     "models": ("registry", "List registered models, or the versions and history of one."),
     "features": ("features", "List feature views, or show one."),
 }

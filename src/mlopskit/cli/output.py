@@ -18,7 +18,7 @@ import click
 from mlopskit.cli.safe import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 NOTHING = "-"
 
@@ -98,16 +98,18 @@ def number(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def pairs(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Show a mapping in one cell, as ``key=value`` by key, ``outer.inner=value`` where nested."""
-    from collections.abc import Mapping
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield a mapping's keys in order, each with its value as text; nested as ``outer.inner``."""
+    for key, value in sorted(values.items()):
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", number(value)
 
-    return " ".join(
-        pairs(value, f"{prefix}{key}.")
-        if isinstance(value, Mapping) and value
-        else f"{prefix}{key}={number(value)}"
-        for key, value in sorted(values.items())
-    )
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Show a mapping in one cell, as ``key=value``."""
+    return " ".join(f"{key}={text}" for key, text in flat(values))
 
 
 def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import Styled, json_option, moment, pairs, print_json, remark, span, table
+from mlopskit.cli.output import (
+    Styled,
+    flat,
+    heading,
+    json_option,
+    line,
+    moment,
+    pairs,
+    print_json,
+    remark,
+    span,
+    table,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlopskit.cli.output import Cell
-    from mlopskit.tracking import RunRecord
+    from mlopskit.tracking import Artifact, RunRecord
 
 STYLES = {
     "running": "cyan",
@@ -23,6 +37,7 @@ STYLES = {
 
 
 @click.command(cls=Command)
+@click.argument("id", required=False)
 @click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
 @click.option("--where", default="", metavar="FILTER", help="Only runs that this filter matches.")
 @click.option(
@@ -42,6 +57,7 @@ STYLES = {
 @click.option("everything", "--all", is_flag=True, help="Show all, whatever the limit.")
 @json_option()
 def command(
+    id: str | None,
     experiment: str | None,
     where: str,
     order_by: tuple[str, ...],
@@ -50,7 +66,7 @@ def command(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """List tracked runs, the latest first.
+    """List tracked runs, the latest first, or show the one of an ID.
 
     A filter compares params, metrics, tags and attributes, and joins comparisons with and, or, not
     and parentheses:
@@ -60,7 +76,11 @@ def command(
       mlopskit runs --experiment churn --order-by "metrics.loss asc" --limit 5
     """  # noqa: D301 - click takes the backspace as "do not wrap what follows"
     with kit() as opened:
-        found = opened.tracker.search_runs(
+        tracker = opened.tracker
+        if id is not None:
+            _show_one(tracker.get_run(id), tracker.list_artifacts(id), as_json=as_json)
+            return
+        found = tracker.search_runs(
             where, experiment, order_by=order_by, limit=None if everything else limit
         )
     if as_json:
@@ -75,6 +95,34 @@ def command(
         remark("No run matches." if where or experiment else "There are no runs yet.")
     if found.truncated:
         remark(f"There are more than these {len(found)}: see them with --limit N or --all.")
+
+
+def _show_one(run: RunRecord, artifacts: Sequence[Artifact], *, as_json: bool) -> None:
+    if as_json:
+        print_json(run.model_dump() | {"artifacts": [each.model_dump() for each in artifacts]})
+        return
+    heading(run.name)
+    table(
+        ["what", "value"],
+        [
+            ["id", run.id],
+            ["experiment", run.experiment],
+            ["status", Styled(run.status, STYLES.get(run.status, ""))],
+            ["started", moment(run.started_at)],
+            ["ended", moment(run.ended_at)],
+            ["part of", run.parent_id],
+        ],
+    )
+    for title, values in (("metric", run.metrics), ("param", run.params), ("tag", run.tags)):
+        if values:
+            line()
+            table([title, "value"], [[key, each] for key, each in flat(values)])
+    if artifacts:
+        line()
+        table(
+            ["artifact", "type", "bytes", "digest"],
+            [[each.name, each.type, str(each.size), each.digest] for each in artifacts],
+        )
 
 
 def _row(run: RunRecord) -> list[Cell]:
