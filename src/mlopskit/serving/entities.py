@@ -84,7 +84,7 @@ class VersionStats(BaseModel):
 
     Attributes:
         requests: Requests that were answered.
-        failures: Requests that the model failed, and requests that it was never shown.
+        failures: Requests that failed at it, whether the model or the request was to blame.
         in_flight: Requests it is working on now.
         seconds: Time spent inside the model, over all requests.
     """

@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlopskit.errors import BackendError, InvalidInput
-from mlopskit.serving.entities import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
     import numpy as np
+
+    from mlopskit.serving.entities import TensorSpec
 
     Array = np.ndarray[Any, Any]
 
@@ -37,7 +38,7 @@ class Predictor(ABC):
     outputs: tuple[TensorSpec, ...] | None = None
     concurrent: ClassVar[bool] = True
 
-    def load(self, path: str | PathLike[str] | None) -> None:
+    def load(self, path: str | PathLike[str] | None) -> None:  # noqa: B027 - not all have files
         """Make ready to predict. Called once, before the first request, with the option ``path``.
 
         A predictor that is handed over as an object and without a path is taken to be loaded.
@@ -51,8 +52,11 @@ class Predictor(ABC):
         of objects, all ``bytes``; `text` decodes it.
         """
 
-    def close(self) -> None:
-        """Release what the model holds. Called once, after its last request."""
+    def close(self) -> None:  # noqa: B027 - most hold nothing
+        """Release what the model holds, after its last request.
+
+        Called only on what the server made itself, from a class; an object stays its owner's.
+        """
 
 
 class ArrayPredictor(Predictor):
