@@ -57,7 +57,7 @@ def decode(data: bytes) -> dict[str, Any]:
     """
     try:
         return _unpack(data)
-    except msgspec.DecodeError as exc:
+    except (msgspec.MsgspecError, ValueError) as exc:
         raise StorageError(f"A record of features cannot be read: {exc}.") from exc
 
 

@@ -105,6 +105,9 @@ class FeatureView(BaseModel):
                 f"features. It has: {', '.join(self.features)}."
             )
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.entities, self.features, self.source))
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that the view reads: keys, features, timestamp, created."""

@@ -82,7 +82,7 @@ class LocalFeatureStore(FeatureStore):
         """The SQLite connection of this thread, to the definitions and what is online."""
         return self._store.db.connection()
 
-    def ping(self, timeout_s: float = 5.0) -> None:  # noqa: ARG002 - no network
+    def ping(self, timeout_s: float = 5.0) -> None:
         """Read the definitions."""
         self._store.views()
 

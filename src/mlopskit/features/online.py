@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlopskit.errors import Conflict, InvalidInput, NotFound, StorageError
@@ -96,7 +97,7 @@ class OnlineStore:
         self, views: Sequence[tuple[FeatureView, str | None]], services: Sequence[FeatureService]
     ) -> None:
         """Store definitions in one transaction; each view with the absolute path of its source."""
-        with self.db.transaction() as tx:
+        with self._durable() as tx:
             for view, source in views:
                 self._apply_view(tx, view, source)
             for service in services:
@@ -106,7 +107,6 @@ class OnlineStore:
                     (service.name, service.model_dump_json()),
                 )
             self._check_services(tx, {service.name for service in services})
-        self.db.sync()
 
     def views(self) -> list[FeatureView]:
         """Return every view, by name."""
@@ -142,18 +142,16 @@ class OnlineStore:
 
     def delete_view(self, name: str) -> None:
         """Forget a view and all its records."""
-        with self.db.transaction() as tx:
+        with self._durable() as tx:
             if not tx.execute("delete from views where name = ?", (name,)).rowcount:
                 raise NotFound("feature view", name, (view.name for view in self.views()))
             self._check_services(tx)
-        self.db.sync()
 
     def delete_service(self, name: str) -> None:
         """Forget a service."""
-        with self.db.transaction() as tx:
+        with self._durable() as tx:
             if not tx.execute("delete from services where name = ?", (name,)).rowcount:
                 raise NotFound("feature service", name, (each.name for each in self.services()))
-        self.db.sync()
 
     # Records.
 
@@ -197,15 +195,14 @@ class OnlineStore:
         return int(rows[0][0]) if rows else 0
 
     def finish(self, view: FeatureView, window: tuple[int, int]) -> None:
-        """Record that a materialize is complete."""
-        with self.db.transaction() as tx:
+        """Record that a materialize is complete, and put all of it on the disk."""
+        with self._durable() as tx:
             at = self._held(tx, view)
             tx.execute(
                 "delete from progress where view = ? and first = ? and last = ?", (at, *window)
             )
             now = time.time_ns() // 1000
             tx.execute("replace into materialized values (?, ?, ?, ?)", (at, *window, now))
-        self.db.sync()
 
     def read(
         self, view: FeatureView, keys: Sequence[Key | None]
@@ -261,6 +258,17 @@ class OnlineStore:
 
     # Inside.
 
+    @contextmanager
+    def _durable(self) -> Iterator[sqlite3.Connection]:
+        """Hold a transaction that survives power loss, and with it all that was committed."""
+        connection = self.db.connection()
+        connection.execute("pragma synchronous = full")
+        try:
+            with self.db.transaction() as tx:
+                yield tx
+        finally:
+            connection.execute("pragma synchronous = normal")
+
     def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         with self.db.errors():
             return self.db.connection().execute(sql, parameters).fetchall()
@@ -270,7 +278,7 @@ class OnlineStore:
         if found is None:
             try:
                 found = kind.model_validate_json(text)
-            except ValueError as exc:
+            except (TypeError, ValueError) as exc:
                 raise StorageError(f"{self.db.path} holds a broken definition: {exc}.") from exc
             self._parsed[text] = found
         return found

@@ -46,7 +46,8 @@ def select(
         NotFound: If a view or one of its features does not exist.
         InvalidInput: If there is no free name for a column.
     """
-    asked = [split_reference(reference) for reference in checked_references(references)]
+    references = checked_references(references)
+    asked = [split_reference(reference) for reference in references]
     views: dict[str, FeatureView] = {}
     columns: dict[str, list[tuple[str, int]]] = {}
     for at, (name, feature) in enumerate(asked):
@@ -57,7 +58,7 @@ def select(
             raise NotFound(f"feature of the view {name!r} called", feature, views[name].features)
         columns[name].append((feature, at))
     busy = {*taken, *(key for view in views.values() for key in view.entities)}
-    return Selection(tuple(references), _column_names(asked, busy), tuple(views.values()), columns)
+    return Selection(references, _column_names(asked, busy), tuple(views.values()), columns)
 
 
 def _column_names(asked: Sequence[tuple[str, str]], busy: set[str]) -> tuple[str, ...]:

@@ -117,12 +117,15 @@ def _from_source(view: FeatureView, source: str, features: Sequence[str]) -> His
         if view.created
         else pa.array(np.zeros(len(table), np.int64))
     )
-    if times.null_count:
-        logger.warning("%s has %d rows without an event time: left out.", what, times.null_count)
-        known = times.is_valid()
-        table, times, created = table.filter(known), times.filter(known), created.filter(known)
+    keys = [key_array(table[name], f"{what}, column {name!r}") for name in view.entities]
+    if lacking := sum(column.null_count for column in (*keys, times)):
+        logger.warning("%s has %d null keys or times: such rows are left out.", what, lacking)
+        valid = [np.asarray(column.is_valid()) for column in (*keys, times)]
+        whole = pa.array(np.logical_and.reduce(valid))
+        table, times, created = table.filter(whole), times.filter(whole), created.filter(whole)
+        keys = [key.filter(whole) for key in keys]
     return History(
-        [key_array(table[name], f"{what}, column {name!r}") for name in view.entities],
+        keys,
         np.asarray(times).astype(np.int64, copy=False),
         np.asarray(created.fill_null(-(2**63))).astype(np.int64, copy=False),
         pa.table({name: _decoded(table[name]) for name in features}),
@@ -137,42 +140,32 @@ def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _table(view: FeatureView, source: str, features: Sequence[str]) -> pa.Table:
     created = () if view.created is None else (view.created,)
     names = [*view.entities, *features, view.timestamp, *created]
+    folder = source if Path(source).is_dir() else None
     try:
-        files = [str(path) for path in _files(view, source)]
-        base = source if Path(source).is_dir() else None
-        dataset = ds.dataset(files, format="parquet", partitioning="hive", partition_base_dir=base)
-        schema = _schema(view, dataset, names)
-        return dataset.replace_schema(schema).to_table(columns=names)
-    except pa.ArrowTypeError as exc:
-        raise InvalidInput(
-            f"The files of the view {view.name!r} at {source} disagree on a type: {exc}."
-        ) from exc
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as exc:
+        tables = [_file(view, str(path), folder, names) for path in _files(view, source)]
+    except (pa.ArrowException, OSError) as exc:
         raise StorageError(
             f"The source {source} of the view {view.name!r} cannot be read as Parquet: {exc}."
         ) from exc
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as exc:
+        raise InvalidInput(
+            f"The files of the view {view.name!r} at {source} disagree on a type: {exc}."
+        ) from exc
 
 
-def _schema(view: FeatureView, dataset: Any, names: Sequence[str]) -> pa.Schema:
-    """Return the columns with a type that suits every file.
-
-    Raises:
-        InvalidInput: If a file lacks a column.
-    """
-    partitions = list(dataset.partitioning.schema) if dataset.partitioning else []
-    inside = {field.name for field in partitions}
-    schemas = []
-    for fragment in dataset.get_fragments():
-        schema = fragment.physical_schema
-        for name in names:
-            if name not in schema.names and name not in inside:
-                raise InvalidInput(
-                    f"{fragment.path}, a source of the view {view.name!r}, lacks the column "
-                    f"{name!r}. It has: {', '.join(map(repr, schema.names))}."
-                )
-        schemas.append(pa.schema([f for f in schema if f.name in names and f.name not in inside]))
-    found = pa.unify_schemas(schemas, promote_options="permissive")
-    return pa.schema([*found, *(field for field in partitions if field.name in names)])
+def _file(view: FeatureView, path: str, folder: str | None, names: Sequence[str]) -> pa.Table:
+    # Only below a folder that was named does a part such as "year=2024" stand for a column.
+    hive = {} if folder is None else {"partitioning": "hive", "partition_base_dir": folder}
+    dataset = ds.dataset([path], format="parquet", **hive)
+    for name in names:
+        if name not in dataset.schema.names:
+            raise InvalidInput(
+                f"{path}, a source of the view {view.name!r}, lacks the column {name!r}. "
+                f"It has: {', '.join(map(repr, dataset.schema.names))}."
+            )
+    return dataset.to_table(columns=list(names))
 
 
 def _files(view: FeatureView, source: str) -> list[Path]:
