@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from html import escape
 from typing import TYPE_CHECKING, Final
 
-from mlopskit.demo.words import score
+from mlopskit.demo.words import escape, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

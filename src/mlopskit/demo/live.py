@@ -116,9 +116,11 @@ class LiveShow(Show):
         for line in summary(result):
             self._console.print(Text(f"  {visible(line)}"))
         self._console.print()
-        self._console.print(Text("  report  ", style="dim").append(str(result.report), "bold cyan"))
+        self._console.print(
+            Text("  report  ", style="dim").append(visible(str(result.report)), "bold cyan")
+        )
         for command in result.commands:
-            self._console.print(Text("  look    ", style="dim").append(command, "cyan"))
+            self._console.print(Text("  look    ", style="dim").append(visible(command), "cyan"))
 
     def close(self) -> None:
         """Stop drawing; what was printed stays."""

@@ -17,11 +17,10 @@ from sklearn.preprocessing import OrdinalEncoder
 from threadpoolctl import ThreadpoolController
 
 from mlopskit.demo.features import CATEGORIES, NUMBERS
+from mlopskit.serving.entities import TensorSpec
 from mlopskit.serving.predictor import Predictor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pyarrow as pa
 
     from mlopskit.demo.data import Floats
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 NAME: Final = "late-flights"
 SEED: Final = 2013
 LABEL: Final = "late"
+PROBABILITY: Final = "probability"
 # skops names it because a forged one can crash the process; these come from our own runner.
 TREES: Final = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
@@ -111,27 +111,27 @@ class LateFlights(Predictor):
     costs more than the trees.
     """
 
+    inputs = (
+        *(TensorSpec(name=name, datatype="BYTES", shape=(-1,)) for name in CATEGORIES),
+        *(TensorSpec(name=name, datatype="FP64", shape=(-1,)) for name in NUMBERS),
+    )
+    outputs = (TensorSpec(name=PROBABILITY, datatype="FP64", shape=(-1,)),)
+
     def __init__(self, model: Pipeline) -> None:
-        super().__init__()
         encoder = model["columns"].named_transformers_["category"]
         self._boosting = model["boosting"]
-        self._codes: list[Mapping[Any, float]] = [
-            {value: float(code) for code, value in enumerate(values)}
+        self._codes: list[dict[bytes, float]] = [
+            {value.encode(): float(code) for code, value in enumerate(values)}
             for values in encoder.categories_
         ]
         self._threads = ThreadpoolController()
 
     def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Return ``probability`` for the columns of the model, each of one value per flight."""
-        rows = len(inputs[CATEGORIES[0]])
-        matrix = np.empty((rows, len(CATEGORIES) + len(NUMBERS)))
-        for i, (name, codes) in enumerate(zip(CATEGORIES, self._codes, strict=True)):
-            matrix[:, i] = [codes.get(_text(each), np.nan) for each in inputs[name].tolist()]
-        for i, name in enumerate(NUMBERS, len(CATEGORIES)):
-            matrix[:, i] = inputs[name]
-        with self._threads.limit(limits=1, user_api="openmp"):  # More than one waits on the others.
-            return {"probability": self._boosting.predict_proba(matrix)[:, 1]}
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+        """Return the probability for the columns of the model, each of one value per flight."""
+        columns = [
+            [codes.get(value, np.nan) for value in inputs[name].tolist()]
+            for name, codes in zip(CATEGORIES, self._codes, strict=True)
+        ]
+        matrix = np.column_stack([*columns, *(inputs[name] for name in NUMBERS)])
+        with self._threads.limit(limits=1, user_api="openmp"):  # More would wait for each other.
+            return {PROBABILITY: self._boosting.predict_proba(matrix)[:, 1]}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 from mlopskit.demo.charts import auc_chart, heat_map
 from mlopskit.demo.result import YEAR
 from mlopskit.demo.style import STYLE
-from mlopskit.demo.words import decision_line, duration, headline, score, summary
+from mlopskit.demo.words import decision_line, duration, escape, headline, score, summary
 from mlopskit.storage import write_whole
 
 if TYPE_CHECKING:

@@ -39,6 +39,7 @@ class Version:
         run_id: The tracked run that made it.
         fingerprint: The SHA-256 of its training table.
         trained: The first and the last day it was trained on, as ISO dates.
+        trained_until: The end of its training data, in seconds since 1970.
         rows: Training rows.
         auc: Its AUC on the two weeks after its training data, which it was judged on.
         cached: Whether the training was answered from the runner's cache.
@@ -49,6 +50,7 @@ class Version:
     run_id: str
     fingerprint: str
     trained: tuple[str, str]
+    trained_until: int
     rows: int
     auc: float
     cached: bool

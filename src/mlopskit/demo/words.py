@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ def duration(seconds: float) -> str:
     if seconds < MINUTE:
         return f"{seconds:.0f} s"
     return f"{int(seconds // MINUTE)} min {seconds % MINUTE:.0f} s"
+
+
+def escape(text: str) -> str:
+    """Return a text for HTML: it can neither become markup nor turn the lines around it."""
+    return html.escape(visible(text))
 
 
 def visible(text: str) -> str:

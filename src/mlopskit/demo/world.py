@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlopskit.demo.data import HOUR, NEVER, month_start
+from mlopskit.demo.data import DAY, HOUR, NEVER, month_start
 from mlopskit.demo.features import EVENT, VIEWS
 from mlopskit.demo.model import LABEL
 from mlopskit.demo.steps import FLIGHTS
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mlopskit.demo.data import Ints
+    from mlopskit.demo.data import Floats, Ints
+
+    Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 Columns = dict[str, list[Any]]
+# Four or five in the morning in New York, seconds after midnight UTC.
+DAWN: Final = 9 * HOUR
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,9 @@ class World:
             known.is_null().to_numpy(), NEVER, _seconds(known.fill_null(instant(0)))
         )
 
+    def __len__(self) -> int:
+        return int(self.flights.num_rows)
+
     def hours(self, month: int) -> list[Hour]:
         """Return every hour of a month in which a flight leaves, in order."""
         start, end = month_start(month), month_start(month + 1)
@@ -86,20 +94,29 @@ class World:
             for i, now in enumerate(times)
         ]
 
+    def days(self, month: int) -> list[list[Hour]]:
+        """Return the hours of a month day by day; a day begins before the first flight leaves."""
+        return [
+            list(day)
+            for _, day in itertools.groupby(
+                self.hours(month), lambda hour: (hour.now - DAWN) // DAY
+            )
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many events there are of every view."""
+        files = {view: self.folder / f"{view}.parquet" for view in VIEWS}
+        return {view: pq.read_metadata(file).num_rows for view, file in files.items()}
+
     def rows(self, start: int, end: int) -> Ints:
         """Return the rows asked about from one time until before another."""
         return np.arange(*np.searchsorted(self.asked, [start, end]), dtype=np.int64)
 
-    def labelled(self, start: int, end: int, *, by: int) -> pa.Table:
-        """Return the flights of a window whose label was known by a time."""
-        rows = self.rows(start, end)
-        return self.flights.take(pa.array(rows[self.known[rows] <= by]))
-
-    def late(self, rows: Ints, *, by: int) -> tuple[Any, Any]:
+    def labelled(self, rows: Ints, *, by: int) -> tuple[Bools, Floats]:
         """Return which rows had a label by a time, and the labels of these."""
         there = self.known[rows] <= by
-        labels = self.flights[LABEL].take(pa.array(rows[there]))
-        return there, labels.to_numpy().astype(np.float64)
+        late = self.flights[LABEL].take(pa.array(rows[there]))
+        return there, late.to_numpy().astype(np.float64)
 
     def _slices(self, view: str, since: Ints, until: Ints) -> Iterator[Columns]:
         """Yield the events after one time and up to another, for every pair of times."""
