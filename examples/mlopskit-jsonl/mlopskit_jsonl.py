@@ -26,9 +26,10 @@ from mlopskit.tracking.entities import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from mlopskit.tracking.filters import Filter
+
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Record
-    from mlopskit.tracking.filters import Filter
 
 TOOL = {"package": "mlopskit-jsonl", "requires": {}}
 CAPABILITIES = {
