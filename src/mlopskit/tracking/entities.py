@@ -1,0 +1,260 @@
+"""The values that cross the tracking interface: what was logged, and what reads back."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Status = Literal["running", "finished", "failed", "killed", "lost"]
+Number = int | float
+
+
+class RunRecord(BaseModel):
+    """One run as it reads back.
+
+    Attributes:
+        id: 32 hexadecimal digits, ours on every backend; a foreign run keeps the backend's id.
+        name: A label; two runs may share one.
+        experiment: The group that the run belongs to.
+        status: ``lost`` is a run whose process died without saying how it ended.
+        params: What the run was given, typed and nested as it was logged.
+        tags: Text by key.
+        metrics: The value at the last step, by key.
+        last_steps: That last step, by key.
+        parent_id: The run that this one is a part of.
+        started_at: In UTC.
+        ended_at: In UTC; None while the run goes on.
+        owner: Which process writes the run, for telling a live run from a lost one.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    experiment: str
+    status: Status
+    params: Mapping[str, Any] = {}
+    tags: Mapping[str, str] = {}
+    metrics: Mapping[str, Number] = {}
+    last_steps: Mapping[str, int] = {}
+    parent_id: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    owner: str = ""
+
+
+class RunList(list[RunRecord]):
+    """The runs that a search found, and whether its limit kept more of them back."""
+
+    truncated: bool = False
+
+
+class Artifact(BaseModel):
+    """One file of a run.
+
+    Attributes:
+        name: A relative path with forward slashes.
+        size: In bytes.
+        digest: ``sha256:<64 hex digits>``; empty where a foreign run's backend keeps none.
+        type: What it is: ``file``, ``text``, ``json``, ``figure``, ``image`` or ``table``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    size: int
+    digest: str
+    type: str = "file"
+
+
+class Experiment(BaseModel):
+    """A group of runs.
+
+    Attributes:
+        name: Its name, which identifies it.
+        runs: How many runs it holds, or None where the backend does not count them cheaply.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    runs: int | None = None
+
+
+class DeliveryStatus(BaseModel):
+    """How far one backend has got with a run.
+
+    Attributes:
+        delivered: Records that the backend has stored.
+        pending: Bytes of the journal that it has not seen yet; 0 when all is delivered.
+        rejected: Records that it refused for good; they are kept beside the journal.
+        error: Why the last attempt failed, empty after one that did not.
+        guarantee: Whether a record can arrive twice after a crash.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    delivered: int
+    pending: int
+    rejected: int
+    error: str = ""
+    guarantee: Literal["exactly once", "at least once"] = "at least once"
+
+
+class SyncReport(BaseModel):
+    """What a sync did.
+
+    Attributes:
+        delivered: Records that went out.
+        rejected: Records that a backend refused for good; they are kept beside the journal.
+        pending: Journals that still hold something, each with the reason.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    delivered: int = 0
+    rejected: int = 0
+    pending: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MetricHistory:
+    """Every value of one metric, in the order logged.
+
+    The three sequences are NumPy arrays where NumPy is installed, else ``array.array``: int64,
+    float64 and int64. A step or a value that these cannot hold exactly (an int beyond 64 bits,
+    2**53 + 1) makes its sequence one of Python numbers: an object array, or a tuple.
+
+    Attributes:
+        steps: The step of each value.
+        values: The values.
+        timestamps: When each was logged, in milliseconds since 1970-01-01 UTC.
+    """
+
+    steps: Sequence[int]
+    values: Sequence[Number]
+    timestamps: Sequence[int]
+
+    @classmethod
+    def of(
+        cls, steps: Sequence[int], values: Sequence[Number], timestamps: Sequence[int]
+    ) -> MetricHistory:
+        """Make a history of plain sequences of equal length."""
+        return cls(_column("q", steps), _column("d", values), _column("q", timestamps))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def _column(code: str, numbers: Sequence[Number]) -> Any:
+    if code == "d" and not all(type(number) is float for number in numbers):
+        return _objects(numbers)
+    try:
+        packed = array(code, numbers)
+    except OverflowError:
+        return _objects(numbers)
+    try:
+        import numpy as np  # noqa: PLC0415 - the core has no NumPy
+    except ImportError:
+        return packed
+    return np.frombuffer(packed, dtype=np.int64 if code == "q" else np.float64)
+
+
+def _objects(numbers: Sequence[Number]) -> Any:
+    try:
+        import numpy as np  # noqa: PLC0415 - the core has no NumPy
+    except ImportError:
+        return tuple(numbers)
+    return np.array([*numbers, None], dtype=object)[:-1]
+
+
+# What a journal holds and a backend writes. `position` is where the record ends in its journal: it
+# grows from record to record, so that a backend can tell what it has stored before.
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run was opened, or taken up again."""
+
+    position: int
+    time_ms: int
+    name: str
+    experiment: str
+    parent_id: str | None
+    owner: str
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ParamsLogged:
+    """Params, already checked and free of secrets."""
+
+    position: int
+    time_ms: int
+    params: Mapping[str, Any]
+    overwrite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLogged:
+    """Metrics of one step."""
+
+    position: int
+    time_ms: int
+    step: int
+    metrics: Mapping[str, Number]
+
+
+@dataclass(frozen=True, slots=True)
+class TagsSet:
+    """Tags; a later one of the same key replaces an earlier one."""
+
+    position: int
+    time_ms: int
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLogged:
+    """A file, whose bytes lie at `path` until every backend has taken them."""
+
+    position: int
+    time_ms: int
+    artifact: Artifact
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The run's end, as `owner` saw it. ``lost`` is void once another process owns the run."""
+
+    position: int
+    time_ms: int
+    status: Status
+    owner: str
+
+
+Record = Started | ParamsLogged | MetricsLogged | TagsSet | ArtifactLogged | Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one run, in the order of their journal.
+
+    Attributes:
+        run_id: The run they belong to.
+        source: The journal they come from; `position` grows within one source.
+        records: At most a thousand or so.
+    """
+
+    run_id: str
+    source: str
+    records: Sequence[Record] = field(default_factory=tuple)

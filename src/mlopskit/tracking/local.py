@@ -1,0 +1,502 @@
+"""Tracking in one SQLite file, with the files of runs beside it by their digest."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from mlopskit.capabilities import Capabilities
+from mlopskit.errors import Conflict, InvalidInput, NotFound, ParamConflict
+from mlopskit.hookspecs import hookimpl
+from mlopskit.sqlite import Database
+from mlopskit.storage import Blobs
+from mlopskit.tracking.base import Tracker
+from mlopskit.tracking.entities import (
+    Artifact,
+    ArtifactLogged,
+    Ended,
+    Experiment,
+    MetricHistory,
+    MetricsLogged,
+    ParamsLogged,
+    RunRecord,
+    Started,
+    TagsSet,
+)
+from mlopskit.tracking.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from sqlite3 import Connection
+
+    from mlopskit.tool import Context
+    from mlopskit.tracking.entities import Batch, Number, Record
+    from mlopskit.tracking.filters import Filter
+
+TOOL = {"package": "mlopskit", "extra": "local", "requires": {}}
+
+CAPABILITIES = {
+    "artifacts": "native",
+    "delete": "native",
+    "exactly_once": "native",
+    "foreign_runs": "absent: only mlopskit writes this store",
+    "lost_runs": "native",
+    "nested_runs": "native",
+    "numbers": "native",
+    "offline": "native",
+    "overwrite_params": "native",
+    "resume": "native",
+    "step_order": "native",
+    "typed_params": "native",
+    "unicode_names": "native",
+}
+
+# Steps, values, params and tags have no declared type, so that SQLite converts none of them.
+SCHEMA: Final = """
+create table run (
+    number integer primary key autoincrement,
+    id text not null unique,
+    name text not null,
+    experiment text not null,
+    status text not null,
+    parent_id text,
+    started_ms integer not null,
+    ended_ms integer,
+    owner text not null
+);
+create index run_experiment on run (experiment, number);
+create table param (
+    run integer not null references run on delete cascade,
+    key text not null,
+    value not null,
+    primary key (run, key)
+) without rowid;
+create table tag (
+    run integer not null references run on delete cascade,
+    key text not null,
+    value not null,
+    primary key (run, key)
+) without rowid;
+create table series (
+    id integer primary key,
+    run integer not null references run on delete cascade,
+    key text not null,
+    points integer not null,
+    last_step not null,
+    last_value,
+    unique (run, key)
+);
+create table point (
+    series integer not null references series on delete cascade,
+    place integer not null,
+    step not null,
+    time_ms integer not null,
+    value,
+    primary key (series, place)
+) without rowid;
+create table artifact (
+    run integer not null references run on delete cascade,
+    name text not null,
+    size integer not null,
+    digest text not null,
+    type text not null,
+    primary key (run, name)
+) without rowid;
+create index artifact_digest on artifact (digest);
+create table delivered (
+    source text primary key,
+    position integer not null
+) without rowid;
+"""
+PAGE: Final = 200
+INT64: Final = range(-(1 << 63), 1 << 63)
+
+
+class LocalTracker(Tracker):
+    """Keeps runs in a SQLite file of this machine. Any number of processes may share it.
+
+    Args:
+        location: The folder to keep them in; ``tracking`` in the home folder if left out.
+        options: What every tracker takes: ``on_error``, ``flush_timeout_s``, ``journal_limit``.
+    """
+
+    exactly_once: ClassVar[bool] = True
+
+    def __init__(self, location: str | Path | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.location = location
+
+    @property
+    def folder(self) -> Path:
+        """Where the store lies."""
+        if self.location is not None:
+            return Path(self.location).expanduser()
+        return self.context.home / "tracking"
+
+    @property
+    def target(self) -> str:
+        """The folder, from the root."""
+        return f"local:{self.folder.resolve()}"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return Capabilities("tracking", "local", CAPABILITIES)
+
+    @property
+    def native(self) -> Connection:
+        """This thread's connection to the SQLite file."""
+        return self._database.connection()
+
+    def ping(self, timeout_s: float = 5.0) -> None:
+        """Open the file, making it if it is not there yet."""
+        with self._database.errors():
+            self._database.connection().execute("select 1 from run limit 1").fetchone()
+
+    def close(self) -> None:
+        """Deliver what is pending and close the file."""
+        super().close()
+        self._database.close()
+
+    @property
+    def _database(self) -> Database:
+        # The context, and with it the folder, is known only after construction.
+        found: Database | None = self.__dict__.get("_opened")
+        if found is None:
+            new = Database(self.folder / "tracking.db", SCHEMA)
+            found = self.__dict__.setdefault("_opened", new)
+        return found
+
+    @property
+    def _blobs(self) -> Blobs:
+        return Blobs(self.folder / "blobs")
+
+    # Writing.
+
+    def write(self, batch: Batch) -> None:
+        """Store records in one transaction, together with how far their journal has come."""
+        for record in batch.records:
+            if isinstance(record, ArtifactLogged):
+                self._keep(record)
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "select position from delivered where source = ?", (batch.source,)
+            ).fetchone()
+            seen = row[0] if row else -1
+            new = [record for record in batch.records if record.position > seen]
+            if not new:
+                return
+            _Writer(connection, batch.run_id, self).write(new)
+            connection.execute(
+                "insert into delivered values (?, ?)"
+                " on conflict (source) do update set position = excluded.position",
+                (batch.source, new[-1].position),
+            )
+
+    def _keep(self, record: ArtifactLogged) -> None:
+        if self._blobs.path(record.artifact.digest).exists():
+            return
+        if not record.path.exists():
+            raise InvalidInput(f"The bytes of {record.artifact.name!r} are no longer there.")
+        self._blobs.put(record.path)
+
+    # Reading.
+
+    def read_run(self, id: str) -> RunRecord:
+        """Read one run."""
+        with self._database.errors():
+            row = self.native.execute(f"{_RUNS} where id = ?", (id,)).fetchone()
+            if row is None:
+                raise NotFound("run", id)
+            return self._records([row])[0]
+
+    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+        """Yield runs, the latest first, a page at a time."""
+        below = INT64[-1]
+        while True:
+            with self._database.errors():
+                rows = self.native.execute(
+                    f"{_RUNS} where number < ? and (? is null or experiment = ?)"
+                    " order by number desc limit ?",
+                    (below, experiment, experiment, PAGE),
+                ).fetchall()
+                found = self._records(rows)
+            yield from found
+            if len(rows) < PAGE:
+                return
+            below = rows[-1][0]
+
+    def read_metric_history(self, id: str, key: str) -> MetricHistory:
+        """Read one series."""
+        with self._database.errors():
+            series = self.native.execute(
+                "select series.id from series join run on run.number = series.run"
+                " where run.id = ? and series.key = ?",
+                (id, key),
+            ).fetchone()
+            if series is None:
+                raise NotFound("metric", key, self.read_run(id).metrics)
+            rows = self.native.execute(
+                "select step, value, time_ms from point where series = ? order by place", series
+            ).fetchall()
+        return MetricHistory.of(
+            [_read_step(row[0]) for row in rows],
+            [_read_number(row[1]) for row in rows],
+            [row[2] for row in rows],
+        )
+
+    def list_experiments(self) -> list[Experiment]:
+        """Count the runs of each experiment."""
+        with self._database.errors():
+            rows = self.native.execute(
+                "select experiment, count(*) from run group by experiment order by experiment"
+            ).fetchall()
+        return [Experiment(name=name, runs=count) for name, count in rows]
+
+    def read_artifacts(self, id: str) -> list[Artifact]:
+        """List the files of a run."""
+        self.read_run(id)
+        with self._database.errors():
+            rows = self.native.execute(
+                "select artifact.name, size, digest, type from artifact"
+                " join run on run.number = artifact.run where run.id = ? order by artifact.name",
+                (id,),
+            ).fetchall()
+        return [Artifact(name=n, size=s, digest=d, type=t) for n, s, d, t in rows]
+
+    def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
+        """Copy a file, verifying its digest."""
+        self._blobs.copy(artifact.digest, destination)
+
+    def remove_run(self, id: str) -> None:
+        """Delete a run, and the files that no other run has."""
+        with self._database.transaction() as connection:
+            row = connection.execute("select number from run where id = ?", (id,)).fetchone()
+            if row is None:
+                raise NotFound("run", id)
+            digests = connection.execute(
+                "select distinct digest from artifact where run = ?1 and digest not in"
+                " (select digest from artifact where run <> ?1)",
+                row,
+            ).fetchall()
+            connection.execute("delete from run where number = ?", row)
+            for (digest,) in digests:
+                with suppress(FileNotFoundError):
+                    self._blobs.path(digest).unlink()
+
+    def _records(self, rows: Sequence[Sequence[Any]]) -> list[RunRecord]:
+        numbers = [row[0] for row in rows]
+        params = self._by_run("param", "value", numbers)
+        tags = self._by_run("tag", "value", numbers)
+        steps = self._by_run("series", "last_step", numbers)
+        values = self._by_run("series", "last_value", numbers)
+        return [
+            RunRecord(
+                id=run_id,
+                name=name,
+                experiment=experiment,
+                status=status,
+                params={key: from_json(text) for key, text in params[number].items()},
+                tags={key: from_json(text) for key, text in tags[number].items()},
+                metrics={key: _read_number(value) for key, value in values[number].items()},
+                last_steps={key: _read_step(step) for key, step in steps[number].items()},
+                parent_id=parent_id,
+                started_at=_time(started_ms),
+                ended_at=_time(ended_ms),
+                owner=owner,
+            )
+            for number, run_id, name, experiment, status, parent_id, started_ms, ended_ms, owner in rows
+        ]
+
+    def _by_run(self, table: str, column: str, runs: list[int]) -> dict[int, dict[str, Any]]:
+        found: dict[int, dict[str, Any]] = {run: {} for run in runs}
+        marks = ", ".join("?" * len(runs))
+        query = f"select run, key, {column} from {table} where run in ({marks}) order by key"  # noqa: S608 - names of ours
+        for run, key, value in self.native.execute(query, runs):
+            found[run][key] = value
+        return found
+
+
+_RUNS: Final = (
+    "select number, id, name, experiment, status, parent_id, started_ms, ended_ms, owner from run"
+)
+
+
+class _Writer:
+    """Stores the records of one batch inside one transaction."""
+
+    def __init__(self, connection: Connection, run_id: str, tracker: LocalTracker) -> None:
+        self._connection = connection
+        self._run_id = run_id
+        self._tracker = tracker
+        self._run = -1
+        self._series: dict[str, list[Any]] = {}
+        self._points: list[tuple[Any, ...]] = []
+
+    def write(self, records: Sequence[Record]) -> None:
+        for record in records:
+            if isinstance(record, Started):
+                self._start(record)
+                continue
+            if self._run < 0:
+                self._find()
+            if isinstance(record, MetricsLogged):
+                self._metrics(record)
+            elif isinstance(record, ParamsLogged):
+                self._params(record)
+            elif isinstance(record, TagsSet):
+                self._tags(record.tags)
+            elif isinstance(record, ArtifactLogged):
+                self._artifact(record)
+            else:
+                self._end(record)
+        self._connection.executemany("insert into point values (?, ?, ?, ?, ?)", self._points)
+        self._connection.executemany(
+            "update series set points = ?, last_step = ?, last_value = ? where id = ?",
+            [
+                (points, _written_step(step), _written_number(value), series)
+                for series, points, step, value in self._series.values()
+            ],
+        )
+
+    def _find(self) -> None:
+        row = self._connection.execute(
+            "select number from run where id = ?", (self._run_id,)
+        ).fetchone()
+        if row is None:
+            raise NotFound("run", self._run_id)
+        self._run = row[0]
+
+    def _start(self, record: Started) -> None:
+        if record.resumed:
+            self._find()
+            self._connection.execute(
+                "update run set status = 'running', ended_ms = null, owner = ? where number = ?",
+                (record.owner, self._run),
+            )
+            return
+        try:
+            self._find()
+        except NotFound:
+            values = (
+                self._run_id,
+                record.name,
+                record.experiment,
+                record.parent_id,
+                record.time_ms,
+                record.owner,
+            )
+            self._connection.execute(
+                "insert into run (id, name, experiment, status, parent_id, started_ms, owner)"
+                " values (?, ?, ?, 'running', ?, ?, ?)",
+                values,
+            )
+            self._find()
+        else:
+            raise Conflict(f"There is already a run {self._run_id}.")
+
+    def _metrics(self, record: MetricsLogged) -> None:
+        for key, value in record.metrics.items():
+            series = self._series.get(key) or self._found_series(key)
+            self._points.append(
+                (
+                    series[0],
+                    series[1],
+                    _written_step(record.step),
+                    record.time_ms,
+                    _written_number(value),
+                )
+            )
+            if series[1] == 0 or record.step >= series[2]:
+                series[2:] = record.step, value
+            series[1] += 1
+
+    def _found_series(self, key: str) -> list[Any]:
+        row = self._connection.execute(
+            "insert into series (run, key, points, last_step) values (?, ?, 0, 0)"
+            " on conflict do update set points = points"
+            " returning id, points, last_step, last_value",
+            (self._run, key),
+        ).fetchone()
+        found = [row[0], row[1], _read_step(row[2]), _read_number(row[3])]
+        self._series[key] = found
+        return found
+
+    def _params(self, record: ParamsLogged) -> None:
+        for key, value in record.params.items():
+            text = to_json(value)
+            row = self._connection.execute(
+                "select value from param where run = ? and key = ?", (self._run, key)
+            ).fetchone()
+            if row is not None and row[0] != text and not record.overwrite:
+                raise ParamConflict(key, from_json(row[0]), value)
+            self._connection.execute(
+                "insert into param values (?, ?, ?)"
+                " on conflict (run, key) do update set value = excluded.value",
+                (self._run, key, text),
+            )
+
+    def _tags(self, tags: Mapping[str, str]) -> None:
+        self._connection.executemany(
+            "insert into tag values (?, ?, ?)"
+            " on conflict (run, key) do update set value = excluded.value",
+            [(self._run, key, to_json(value)) for key, value in tags.items()],
+        )
+
+    def _artifact(self, record: ArtifactLogged) -> None:
+        # Another process may have deleted the last run with these bytes since they were kept.
+        self._tracker._keep(record)
+        artifact = record.artifact
+        self._connection.execute(
+            "insert into artifact values (?, ?, ?, ?, ?) on conflict (run, name) do update"
+            " set size = excluded.size, digest = excluded.digest, type = excluded.type",
+            (self._run, artifact.name, artifact.size, artifact.digest, artifact.type),
+        )
+
+    def _end(self, record: Ended) -> None:
+        only = " and status = 'running' and owner = ?" if record.status == "lost" else ""
+        given = (record.owner,) if only else ()
+        self._connection.execute(
+            f"update run set status = ?, ended_ms = ? where number = ?{only}",  # noqa: S608 - ours
+            (record.status, record.time_ms, self._run, *given),
+        )
+
+
+def _written_step(step: int) -> int | str:
+    return step if step in INT64 else str(step)
+
+
+def _read_step(stored: int | str) -> int:
+    return int(stored)
+
+
+def _written_number(value: Number) -> float | str | None:
+    """SQLite holds floats, but neither NaN, which is null here, nor -0.0 nor larger ints."""
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return None
+    return "-0.0" if value == 0 and math.copysign(1, value) < 0 else value
+
+
+def _read_number(stored: float | str | None) -> Number:
+    if stored is None:
+        return math.nan
+    if isinstance(stored, str):
+        return -0.0 if stored == "-0.0" else int(stored)
+    return float(stored)
+
+
+def _time(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+@hookimpl
+def make_tracker(location: str | None, options: Mapping[str, Any], context: Context) -> Tracker:
+    """Build a tracker that keeps its runs in the folder `location`."""
+    tracker = LocalTracker(location, **options)
+    tracker.context = context
+    return tracker
