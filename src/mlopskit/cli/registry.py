@@ -1,0 +1,128 @@
+"""``mlopskit models``: what is registered, where it stands, and how it came there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlopskit.cli.command import Command, kit
+from mlopskit.cli.output import (
+    Styled,
+    heading,
+    json_option,
+    line,
+    moment,
+    pairs,
+    print_json,
+    remark,
+    table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlopskit.cli.output import Cell
+    from mlopskit.registry import HistoryEntry, ModelVersion, RegisteredModel, Registry
+
+STYLES = {
+    "promoted": "green",
+    "refused": "red",
+    "rolled_back": "yellow",
+    "displaced": "dim",
+}
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False)
+@json_option()
+def command(name: str | None, *, as_json: bool) -> None:
+    """List registered models, or the versions and the history of the one called NAME."""
+    with kit() as opened:
+        registry = opened.registry
+        if name is None:
+            _show_all(registry, as_json=as_json)
+        else:
+            versions, history = registry.list_versions(name), registry.history(name)
+            _show_one(name, versions, history, as_json=as_json)
+
+
+def _show_all(registry: Registry, *, as_json: bool) -> None:
+    models = [(each, registry.get_version(each.name, "latest")) for each in registry.list_models()]
+    if as_json:
+        print_json([each.model_dump() | {"metrics": latest.metrics} for each, latest in models])
+        return
+    if not models:
+        remark("There are no models. Register one with registry.register(name, source).")
+    table(
+        ["model", "versions", "latest", "stages", "aliases", "metrics of the latest", "updated"],
+        [_model_row(each, latest) for each, latest in models],
+    )
+
+
+def _show_one(
+    name: str,
+    versions: Sequence[ModelVersion],
+    history: Sequence[HistoryEntry],
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_json(
+            {
+                "name": name,
+                "versions": [each.model_dump() for each in versions],
+                "history": [each.model_dump() for each in history],
+            }
+        )
+        return
+    heading(name)
+    table(
+        ["version", "stage", "aliases", "registered", "metrics", "flavor", "run", "description"],
+        [_version_row(each) for each in versions],
+    )
+    line()
+    heading("History")
+    table(
+        ["when", "version", "what", "from", "to", "by", "why"],
+        [_history_row(each) for each in history],
+    )
+
+
+def _model_row(model: RegisteredModel, latest: ModelVersion) -> list[Cell]:
+    return [
+        model.name,
+        str(model.versions),
+        str(model.latest),
+        pairs(model.stages),
+        pairs({f"@{alias}": version for alias, version in model.aliases.items()}),
+        pairs(latest.metrics),
+        moment(model.updated_at),
+    ]
+
+
+def _version_row(version: ModelVersion) -> list[Cell]:
+    return [
+        str(version.version),
+        version.stage,
+        " ".join(f"@{alias}" for alias in version.aliases),
+        moment(version.created_at),
+        pairs(version.metrics),
+        version.flavor,
+        version.run_id,
+        version.description,
+    ]
+
+
+def _history_row(entry: HistoryEntry) -> list[Cell]:
+    what = entry.action.replace("_", " ")
+    reasons = entry.decision.reasons if entry.decision else ()
+    return [
+        moment(entry.at),
+        str(entry.version),
+        Styled(f"{what} @{entry.alias}" if entry.alias else what, STYLES.get(entry.action, "")),
+        entry.before,
+        entry.after,
+        entry.by,
+        "; ".join(each for each in (entry.why, *reasons) if each),
+    ]
