@@ -47,7 +47,7 @@ def test_every_run_is_one_line_the_latest_first(
         [ids["one"], "one", "churn", "finished"],
     ]
     last = done.records[-1]
-    assert last[-2] == "loss=0.30000000000000004", "every digit is shown"
+    assert last[5] == "loss=0.30000000000000004", "every digit is shown"
     assert last[-1] == "note=\\x1b[31mred\\ntwo opt.lr=0.1"
 
 

@@ -18,9 +18,10 @@ import click
 from mlopskit.cli.safe import safe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 NOTHING = "-"
+WIDE = 110
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,18 @@ def remark(text: str) -> None:
     click.echo(safe(text), err=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Print rows under their columns' names. An empty cell shows as ``-``."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Collection[str] = ()
+) -> None:
+    """Print rows under their columns' names. An empty cell shows as ``-``.
+
+    Args:
+        columns: The names.
+        rows: A cell for each of the columns.
+        whole: Columns that a wide terminal does not fold, so that they can be copied.
+    """
     if on_terminal():
-        _rich_table(columns, rows)
+        _rich_table(columns, rows, whole)
     else:
         _plain_table(columns, rows)
 
@@ -112,18 +121,22 @@ def pairs(values: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={text}" for key, text in flat(values))
 
 
-def _rich_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+def _rich_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], whole: Collection[str]
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
+    wide = console.width >= WIDE
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=wide and column in whole)
     for row in rows:
         shown.add_row(*(Text(_text(cell), style=_style(cell)) for cell in row))
-    Console(highlight=False, soft_wrap=False).print(shown)
+    console.print(shown)
 
 
 def _plain_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

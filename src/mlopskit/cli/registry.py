@@ -86,6 +86,7 @@ def _show_one(
     table(
         ["when", "version", "what", "from", "to", "by", "why"],
         [_history_row(each) for each in history],
+        whole=("when",),
     )
 
 

@@ -14,6 +14,7 @@ from mlopskit.cli.output import (
     json_option,
     line,
     moment,
+    on_terminal,
     pairs,
     print_json,
     remark,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlopskit.cli.output import Cell
     from mlopskit.tracking import Artifact, RunRecord
 
+COLUMNS = ["id", "name", "experiment", "status", "started", "metrics", "took", "params"]
 STYLES = {
     "running": "cyan",
     "finished": "green",
@@ -87,9 +89,12 @@ def command(
         runs = [each.model_dump() for each in found]
         print_json({"runs": runs, "truncated": found.truncated})
         return
+    # A terminal has no room for all of it: `runs ID`, a pipe and --json have the rest.
+    shown = COLUMNS[:-2] if on_terminal() else COLUMNS
     table(
-        ["id", "name", "experiment", "status", "started", "took", "metrics", "params"],
-        [_row(each) for each in found],
+        shown,
+        [_row(each)[: len(shown)] for each in found],
+        whole=("id", "experiment", "status", "started"),
     )
     if not found:
         remark("No run matches." if where or experiment else "There are no runs yet.")
@@ -132,7 +137,7 @@ def _row(run: RunRecord) -> list[Cell]:
         run.experiment,
         Styled(run.status, STYLES.get(run.status, "")),
         moment(run.started_at),
-        span(run.started_at, run.ended_at),
         pairs(run.metrics),
+        span(run.started_at, run.ended_at),
         pairs(run.params),
     ]
