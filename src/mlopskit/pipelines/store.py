@@ -40,7 +40,9 @@ class Store:
     """The folder of a local runner."""
 
     def __init__(self, root: Path) -> None:
-        make_private_folder(root)
+        # One by one: folders that are made on the way to another are open to all.
+        for folder in (root, root / "scratch"):
+            make_private_folder(folder)
         self.root = root
         self.history = History(root / "runs.db")
         self.blobs = Blobs(root / "blobs")

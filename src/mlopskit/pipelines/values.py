@@ -214,7 +214,8 @@ class Decoder:
     def problem(self, document: Any) -> str:
         """Say why a document cannot be read back, as far as that is known without reading it all.
 
-        Returns an empty text where nothing is known to be wrong.
+        Returns an empty text where nothing is known to be wrong. A file that was cut short is
+        removed, so that it can be stored anew.
         """
         if isinstance(document, list):
             return next(filter(None, map(self.problem, document)), "")
@@ -223,6 +224,7 @@ class Decoder:
         if set(document) >= {"blob", "size"}:
             path = self._blobs.path(document["blob"])
             if not path.is_file() or path.stat().st_size != document["size"]:
+                path.unlink(missing_ok=True)
                 return f"{path} is gone or cut short"
         if "$model" in document and _found(document["$model"]["class"]) is None:
             return f"the class {document['$model']['class']} is gone"
