@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlopskit.capabilities import Capabilities
-from mlopskit.errors import Conflict, InvalidInput, NotFound, ParamConflict
+from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.sqlite import Database
 from mlopskit.storage import Blobs
@@ -17,23 +16,19 @@ from mlopskit.tracking.base import Tracker
 from mlopskit.tracking.entities import (
     Artifact,
     ArtifactLogged,
-    Ended,
     Experiment,
     MetricHistory,
-    MetricsLogged,
-    ParamsLogged,
     RunRecord,
-    Started,
-    TagsSet,
 )
-from mlopskit.tracking.values import from_json, to_json
+from mlopskit.tracking.rows import SCHEMA, Writer, read_number, read_step
+from mlopskit.tracking.values import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from sqlite3 import Connection
 
     from mlopskit.tool import Context
-    from mlopskit.tracking.entities import Batch, Number, Record
+    from mlopskit.tracking.entities import Batch
     from mlopskit.tracking.filters import Filter
 
 TOOL = {"package": "mlopskit", "extra": "local", "requires": {}}
@@ -54,65 +49,7 @@ CAPABILITIES = {
     "unicode_names": "native",
 }
 
-# Steps, values, params and tags have no declared type, so that SQLite converts none of them.
-SCHEMA: Final = """
-create table run (
-    number integer primary key autoincrement,
-    id text not null unique,
-    name text not null,
-    experiment text not null,
-    status text not null,
-    parent_id text,
-    started_ms integer not null,
-    ended_ms integer,
-    owner text not null
-);
-create index run_experiment on run (experiment, number);
-create table param (
-    run integer not null references run on delete cascade,
-    key text not null,
-    value not null,
-    primary key (run, key)
-) without rowid;
-create table tag (
-    run integer not null references run on delete cascade,
-    key text not null,
-    value not null,
-    primary key (run, key)
-) without rowid;
-create table series (
-    id integer primary key,
-    run integer not null references run on delete cascade,
-    key text not null,
-    points integer not null,
-    last_step not null,
-    last_value,
-    unique (run, key)
-);
-create table point (
-    series integer not null references series on delete cascade,
-    place integer not null,
-    step not null,
-    time_ms integer not null,
-    value,
-    primary key (series, place)
-) without rowid;
-create table artifact (
-    run integer not null references run on delete cascade,
-    name text not null,
-    size integer not null,
-    digest text not null,
-    type text not null,
-    primary key (run, name)
-) without rowid;
-create index artifact_digest on artifact (digest);
-create table delivered (
-    source text primary key,
-    position integer not null
-) without rowid;
-"""
 PAGE: Final = 200
-INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class LocalTracker(Tracker):
@@ -180,7 +117,7 @@ class LocalTracker(Tracker):
         """Store records in one transaction, together with how far their journal has come."""
         for record in batch.records:
             if isinstance(record, ArtifactLogged):
-                self._keep(record)
+                self.keep(record)
         with self._database.transaction() as connection:
             row = connection.execute(
                 "select position from delivered where source = ?", (batch.source,)
@@ -189,14 +126,15 @@ class LocalTracker(Tracker):
             new = [record for record in batch.records if record.position > seen]
             if not new:
                 return
-            _Writer(connection, batch.run_id, self).write(new)
+            Writer(connection, batch.run_id, self.keep).write(new)
             connection.execute(
                 "insert into delivered values (?, ?)"
                 " on conflict (source) do update set position = excluded.position",
                 (batch.source, new[-1].position),
             )
 
-    def _keep(self, record: ArtifactLogged) -> None:
+    def keep(self, record: ArtifactLogged) -> None:
+        """Keep the bytes of an artifact, unless they are here already."""
         if self._blobs.path(record.artifact.digest).exists():
             return
         if not record.path.exists():
@@ -215,7 +153,7 @@ class LocalTracker(Tracker):
 
     def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
         """Yield runs, the latest first, a page at a time."""
-        below = INT64[-1]
+        below = (1 << 63) - 1
         while True:
             with self._database.errors():
                 rows = self.native.execute(
@@ -243,8 +181,8 @@ class LocalTracker(Tracker):
                 "select step, value, time_ms from point where series = ? order by place", series
             ).fetchall()
         return MetricHistory.of(
-            [_read_step(row[0]) for row in rows],
-            [_read_number(row[1]) for row in rows],
+            [read_step(row[0]) for row in rows],
+            [read_number(row[1]) for row in rows],
             [row[2] for row in rows],
         )
 
@@ -301,14 +239,24 @@ class LocalTracker(Tracker):
                 status=status,
                 params={key: from_json(text) for key, text in params[number].items()},
                 tags={key: from_json(text) for key, text in tags[number].items()},
-                metrics={key: _read_number(value) for key, value in values[number].items()},
-                last_steps={key: _read_step(step) for key, step in steps[number].items()},
+                metrics={key: read_number(value) for key, value in values[number].items()},
+                last_steps={key: read_step(step) for key, step in steps[number].items()},
                 parent_id=parent_id,
                 started_at=_time(started_ms),
                 ended_at=_time(ended_ms),
                 owner=owner,
             )
-            for number, run_id, name, experiment, status, parent_id, started_ms, ended_ms, owner in rows
+            for (
+                number,
+                run_id,
+                name,
+                experiment,
+                status,
+                parent_id,
+                started_ms,
+                ended_ms,
+                owner,
+            ) in rows
         ]
 
     def _by_run(self, table: str, column: str, runs: list[int]) -> dict[int, dict[str, Any]]:
@@ -323,171 +271,6 @@ class LocalTracker(Tracker):
 _RUNS: Final = (
     "select number, id, name, experiment, status, parent_id, started_ms, ended_ms, owner from run"
 )
-
-
-class _Writer:
-    """Stores the records of one batch inside one transaction."""
-
-    def __init__(self, connection: Connection, run_id: str, tracker: LocalTracker) -> None:
-        self._connection = connection
-        self._run_id = run_id
-        self._tracker = tracker
-        self._run = -1
-        self._series: dict[str, list[Any]] = {}
-        self._points: list[tuple[Any, ...]] = []
-
-    def write(self, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record, Started):
-                self._start(record)
-                continue
-            if self._run < 0:
-                self._find()
-            if isinstance(record, MetricsLogged):
-                self._metrics(record)
-            elif isinstance(record, ParamsLogged):
-                self._params(record)
-            elif isinstance(record, TagsSet):
-                self._tags(record.tags)
-            elif isinstance(record, ArtifactLogged):
-                self._artifact(record)
-            else:
-                self._end(record)
-        self._connection.executemany("insert into point values (?, ?, ?, ?, ?)", self._points)
-        self._connection.executemany(
-            "update series set points = ?, last_step = ?, last_value = ? where id = ?",
-            [
-                (points, _written_step(step), _written_number(value), series)
-                for series, points, step, value in self._series.values()
-            ],
-        )
-
-    def _find(self) -> None:
-        row = self._connection.execute(
-            "select number from run where id = ?", (self._run_id,)
-        ).fetchone()
-        if row is None:
-            raise NotFound("run", self._run_id)
-        self._run = row[0]
-
-    def _start(self, record: Started) -> None:
-        if record.resumed:
-            self._find()
-            self._connection.execute(
-                "update run set status = 'running', ended_ms = null, owner = ? where number = ?",
-                (record.owner, self._run),
-            )
-            return
-        try:
-            self._find()
-        except NotFound:
-            values = (
-                self._run_id,
-                record.name,
-                record.experiment,
-                record.parent_id,
-                record.time_ms,
-                record.owner,
-            )
-            self._connection.execute(
-                "insert into run (id, name, experiment, status, parent_id, started_ms, owner)"
-                " values (?, ?, ?, 'running', ?, ?, ?)",
-                values,
-            )
-            self._find()
-        else:
-            raise Conflict(f"There is already a run {self._run_id}.")
-
-    def _metrics(self, record: MetricsLogged) -> None:
-        for key, value in record.metrics.items():
-            series = self._series.get(key) or self._found_series(key)
-            self._points.append(
-                (
-                    series[0],
-                    series[1],
-                    _written_step(record.step),
-                    record.time_ms,
-                    _written_number(value),
-                )
-            )
-            if series[1] == 0 or record.step >= series[2]:
-                series[2:] = record.step, value
-            series[1] += 1
-
-    def _found_series(self, key: str) -> list[Any]:
-        row = self._connection.execute(
-            "insert into series (run, key, points, last_step) values (?, ?, 0, 0)"
-            " on conflict do update set points = points"
-            " returning id, points, last_step, last_value",
-            (self._run, key),
-        ).fetchone()
-        found = [row[0], row[1], _read_step(row[2]), _read_number(row[3])]
-        self._series[key] = found
-        return found
-
-    def _params(self, record: ParamsLogged) -> None:
-        for key, value in record.params.items():
-            text = to_json(value)
-            row = self._connection.execute(
-                "select value from param where run = ? and key = ?", (self._run, key)
-            ).fetchone()
-            if row is not None and row[0] != text and not record.overwrite:
-                raise ParamConflict(key, from_json(row[0]), value)
-            self._connection.execute(
-                "insert into param values (?, ?, ?)"
-                " on conflict (run, key) do update set value = excluded.value",
-                (self._run, key, text),
-            )
-
-    def _tags(self, tags: Mapping[str, str]) -> None:
-        self._connection.executemany(
-            "insert into tag values (?, ?, ?)"
-            " on conflict (run, key) do update set value = excluded.value",
-            [(self._run, key, to_json(value)) for key, value in tags.items()],
-        )
-
-    def _artifact(self, record: ArtifactLogged) -> None:
-        # Another process may have deleted the last run with these bytes since they were kept.
-        self._tracker._keep(record)
-        artifact = record.artifact
-        self._connection.execute(
-            "insert into artifact values (?, ?, ?, ?, ?) on conflict (run, name) do update"
-            " set size = excluded.size, digest = excluded.digest, type = excluded.type",
-            (self._run, artifact.name, artifact.size, artifact.digest, artifact.type),
-        )
-
-    def _end(self, record: Ended) -> None:
-        only = " and status = 'running' and owner = ?" if record.status == "lost" else ""
-        given = (record.owner,) if only else ()
-        self._connection.execute(
-            f"update run set status = ?, ended_ms = ? where number = ?{only}",  # noqa: S608 - ours
-            (record.status, record.time_ms, self._run, *given),
-        )
-
-
-def _written_step(step: int) -> int | str:
-    return step if step in INT64 else str(step)
-
-
-def _read_step(stored: int | str) -> int:
-    return int(stored)
-
-
-def _written_number(value: Number) -> float | str | None:
-    """SQLite holds floats, but neither NaN, which is null here, nor -0.0 nor larger ints."""
-    if isinstance(value, int):
-        return str(value)
-    if math.isnan(value):
-        return None
-    return "-0.0" if value == 0 and math.copysign(1, value) < 0 else value
-
-
-def _read_number(stored: float | str | None) -> Number:
-    if stored is None:
-        return math.nan
-    if isinstance(stored, str):
-        return -0.0 if stored == "-0.0" else int(stored)
-    return float(stored)
 
 
 def _time(ms: int | None) -> datetime | None:
