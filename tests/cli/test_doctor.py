@@ -97,6 +97,18 @@ def test_a_broken_plugin_that_is_configured_fails_the_examination(
     assert "'acme-tracking'" in configured(done)["tracking"]["detail"]
 
 
+def test_a_plugin_without_a_table_is_named(
+    install: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    environ = install("acme", {"acme": "TABLE = 1\n"}, {"mlopskit.tracking": {"acme": "acme"}})
+
+    done = process("doctor", "--json", environ=environ)
+
+    (found,) = [each for each in json.loads(done.out)["plugins"] if each["name"] == "acme"]
+    assert found["state"] == "warning"
+    assert "the distribution 'acme' declares no table of capabilities" in found["detail"]
+
+
 def test_a_broken_listener_fails_the_examination(
     install: Callable[..., dict[str, str]], process: Callable[..., Done]
 ) -> None:

@@ -93,15 +93,17 @@ def check_tools(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 def check_plugins(settings: Settings) -> list[Finding]:
-    """Import every installed backend that is not configured, read every table, try listeners."""
+    """Import every installed backend and listener, and say which of them would not work."""
     configured = {
         (domain, line.backend) for domain, lines in settings.lines.items() for line in lines
     }
     found: list[Finding | None] = []
     for info in plugins.backends():
-        if info.installed and (info.domain, info.name) not in configured:
-            found.append(_check_import(info.domain, info.name))
-        found.append(_check_table(info))
+        broken = _check_import(info.domain, info.name) if info.installed else None
+        if broken is None:
+            found.append(_check_table(info))
+        elif (info.domain, info.name) not in configured:  # Else its tool has told the same.
+            found.append(broken)
     return [each for each in (*found, _check_listeners()) if each is not None]
 
 
