@@ -30,11 +30,11 @@ TOOL = {
     "package": "duckdb",
     "extra": "local",
     "requires": {
-        "duckdb": ">=1.2",
-        "msgspec": ">=0.19",
-        "narwhals": ">=2.0",
-        "numpy": ">=2.0",
-        "pyarrow": ">=18",
+        "duckdb": ">=1.2,<3",
+        "msgspec": ">=0.19,<1",
+        "narwhals": ">=2.0,<3",
+        "numpy": ">=2.0,<3",
+        "pyarrow": ">=18,<26",
     },
 }
 CAPABILITIES = {
@@ -132,7 +132,8 @@ class LocalFeatureStore(FeatureStore):
         _, source, revision = self._store.source(view)
         mark = sources.fingerprint(view, source, revision)
         history = sources.read(view, source, self._store.pushed(view, end), view.features)
-        places = offline.newest(history, start, end)
+        with offline.engine() as duck:
+            places = offline.newest(duck, history, start, end)
         done = self._store.progress(view, window, mark)
         for at in range(done, len(places), self._batch_rows):
             chosen = places[at : at + self._batch_rows]
@@ -143,13 +144,14 @@ class LocalFeatureStore(FeatureStore):
 
     def _historical(self, spine: pa.Table, selection: Selection) -> pa.Table:
         columns: dict[int, pa.ChunkedArray] = {}
-        for view in selection.views:
-            wanted = selection.columns[view.name]
-            _, source, _ = self._store.source(view)
-            names = [feature for feature, _ in wanted]
-            history = sources.read(view, source, self._store.pushed(view), names)
-            found = history.features.take(offline.as_of(view, spine, history))
-            columns.update({at: found[feature] for feature, at in wanted})
+        with offline.engine() as duck:
+            for view in selection.views:
+                wanted = selection.columns[view.name]
+                _, source, _ = self._store.source(view)
+                names = [feature for feature, _ in wanted]
+                history = sources.read(view, source, self._store.pushed(view), names)
+                found = history.features.take(offline.as_of(duck, view, spine, history))
+                columns.update({at: found[feature] for feature, at in wanted})
         return pa.table({name: columns[at] for at, name in enumerate(selection.names)})
 
     def _read_online(

@@ -6,6 +6,7 @@ those places. So there is one answer per row by construction, and values keep th
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
@@ -18,6 +19,8 @@ from mlopskit.features.frames import TIME
 from mlopskit.features.values import MICROSECOND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from mlopskit.features.entities import FeatureView
@@ -29,16 +32,30 @@ DUCKDB_CONFIG: Final[dict[str, Any]] = {
     "autoload_known_extensions": "false",
     "enable_external_access": "false",
 }
-# Two phases: an as-of join meets one event per key and time, the one that counts; a join that met
-# several would pick any of them.
 NEWEST_AT_OR_BEFORE: Final = """
-with known as (select key, time, max(place) as place from events group by key, time)
-select row, place from spine asof join known
+select row, place from spine asof join {events} as known
 on spine.key = known.key and spine.time >= known.time
 """
+# Of several events of one key and one time, an as-of join picks any: so they meet it one by one.
+LAST_OF_EACH_TIME: Final = "(select key, time, max(place) as place from events group by key, time)"
 
 
-def as_of(view: FeatureView, spine: pa.Table, history: History) -> pa.Array:
+@contextmanager
+def engine() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a DuckDB of one's own: threads and forks never meet in it."""
+    try:
+        connection = duckdb.connect(":memory:", config=DUCKDB_CONFIG)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except duckdb.Error as exc:
+        raise BackendError(f"DuckDB could not join the features: {exc}.") from exc
+
+
+def as_of(
+    duck: duckdb.DuckDBPyConnection, view: FeatureView, spine: pa.Table, history: History
+) -> pa.Array:
     """Return, for each row of the spine, the place of the event that answers it, or null.
 
     It is the newest event at or before the row's time and within the view's ttl; among events of
@@ -53,10 +70,13 @@ def as_of(view: FeatureView, spine: pa.Table, history: History) -> pa.Array:
     askable = np.flatnonzero((asked >= 0) & np.asarray(spine[TIME].is_valid()))
     useful = np.flatnonzero(known >= 0)
     if len(askable) and len(useful):
+        key, time = known[useful], history.times[useful]
+        events = LAST_OF_EACH_TIME if _may_repeat(key, time) else "events"
         found = _query(
-            NEWEST_AT_OR_BEFORE,
+            duck,
+            NEWEST_AT_OR_BEFORE.format(events=events),
             spine={"row": askable, "key": asked[askable], "time": times[askable]},
-            events={"place": useful, "key": known[useful], "time": history.times[useful]},
+            events={"place": useful, "key": key, "time": time},
         )
         rows, answers = found["row"], found["place"]
         if view.ttl is not None:
@@ -66,7 +86,9 @@ def as_of(view: FeatureView, spine: pa.Table, history: History) -> pa.Array:
     return pa.array(places, mask=places < 0)
 
 
-def newest(history: History, first: int, last: int) -> NDArray[np.int64]:
+def newest(
+    duck: duckdb.DuckDBPyConnection, history: History, first: int, last: int
+) -> NDArray[np.int64]:
     """Return the places of the newest event of each key within a window, in ascending order."""
     inside = np.flatnonzero((history.times >= first) & (history.times <= last))
     # Stable, so that among events of one time the last in place stays the last.
@@ -75,6 +97,7 @@ def newest(history: History, first: int, last: int) -> NDArray[np.int64]:
         return inside
     keys = _combined([_dense(key) for key in history.keys])[inside]
     found = _query(
+        duck,
         "select max(rank) as rank from events group by key",
         events={"rank": np.arange(len(inside)), "key": keys},
     )
@@ -126,15 +149,18 @@ def _combined(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return codes
 
 
-def _query(sql: str, **tables: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
-    # A connection of its own for each question: threads and forks never meet in it.
-    connection = duckdb.connect(":memory:", config=DUCKDB_CONFIG)
-    try:
-        for name, columns in tables.items():
-            connection.register(name, pa.table(columns))
-        found = connection.sql(sql).to_arrow_table()
-        return {name: np.asarray(found[name].combine_chunks()) for name in found.column_names}
-    except duckdb.Error as exc:
-        raise BackendError(f"DuckDB could not join the features: {exc}.") from exc
-    finally:
-        connection.close()
+def _may_repeat(key: NDArray[np.int64], time: NDArray[np.int64]) -> bool:
+    """Tell whether two events may have one key and one time; a false alarm costs only time."""
+    # Equal pairs have equal sums; that unequal ones do is rare, whatever overflows.
+    mixed = key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + time.astype(np.uint64)
+    mixed.sort()
+    return bool((mixed[1:] == mixed[:-1]).any())
+
+
+def _query(
+    duck: duckdb.DuckDBPyConnection, sql: str, **tables: dict[str, NDArray[np.int64]]
+) -> dict[str, NDArray[np.int64]]:
+    for name, columns in tables.items():
+        duck.register(name, pa.table(columns))
+    found = duck.sql(sql).to_arrow_table()
+    return {name: np.asarray(found[name].combine_chunks()) for name in found.column_names}
