@@ -358,6 +358,7 @@ RESUMED = """
 import os, sys
 from pathlib import Path
 import mlopskit as mk
+from mlopskit.pipelines import step_folder
 
 @mk.step
 def prepare(n: int) -> list:
@@ -367,6 +368,7 @@ def prepare(n: int) -> list:
 
 @mk.step
 def train(rows: list) -> int:
+    (step_folder() / "half").write_text("written")
     if not Path("healthy").exists():
         print("in the middle", flush=True)
         sys.stdin.read()
@@ -406,6 +408,7 @@ def test_a_killed_run_resumes_where_it_stopped(tmp_path: Path, workers: int) -> 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.stdout == "6 [True, False]\n", done.stderr
     assert (tmp_path / "prepared").read_text() == "x"
+    assert list((tmp_path / ".mlopskit/pipelines/scratch").iterdir()) == []
 
 
 def test_a_step_that_two_processes_want_is_made_by_one(tmp_path: Path) -> None:

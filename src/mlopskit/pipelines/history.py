@@ -145,6 +145,11 @@ class History:
         row = self._one("select cancelled from runs where id = ?", run_id)
         return row is not None and bool(row[0])
 
+    def may_write(self, run_id: str) -> bool:
+        """Tell whether the process of a run lives, whatever became of the run."""
+        row = self._one("select owner from runs where id = ?", run_id)
+        return row is not None and _is_alive(row[0])
+
     def run(self, run_id: str) -> tuple[PipelineRun, str | None]:
         """Return a run, and the document of its output where that is kept.
 

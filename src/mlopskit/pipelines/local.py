@@ -92,7 +92,7 @@ class LocalRunner(Runner):
         """This thread's connection to the history's database."""
         return self._store.history.database.connection()
 
-    def ping(self, timeout_s: float = 5.0) -> None:  # noqa: ARG002 - a local disk has no timeout
+    def ping(self, timeout_s: float = 5.0) -> None:
         """Read the history, and see that the folder can be written."""
         self.native.execute("select 1 from runs limit 1")
         if not os.access(self.location, os.W_OK):

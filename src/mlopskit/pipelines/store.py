@@ -47,10 +47,17 @@ class Store:
         self.history = History(root / "runs.db")
         self.blobs = Blobs(root / "blobs")
         self.decoder = Decoder(self.blobs, Files(root / "files", self.blobs))
+        self._clear_after_the_dead()
 
     def scratch(self, run_id: str) -> Path:
         """Return the folder for what the steps of a run write."""
         return self.root / "scratch" / run_id
+
+    def _clear_after_the_dead(self) -> None:
+        """Remove what runs wrote whose process is gone."""
+        for folder in (self.root / "scratch").iterdir():
+            if not self.history.may_write(folder.name):
+                self.clear(folder)
 
     def clear(self, folder: Path) -> None:
         """Remove a scratch folder, as far as that goes."""
