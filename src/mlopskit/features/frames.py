@@ -31,7 +31,9 @@ def opened(frame: Any) -> Frame:
     try:
         found: Frame = nw.from_native(frame, eager_only=True)
         names = found.columns
-    except (TypeError, ValueError) as exc:
+    except ValueError as exc:
+        raise InvalidInput(f"The frame cannot be read: {exc}") from exc
+    except TypeError as exc:
         raise InvalidInput(
             f"A {type(frame).__name__} is no frame that can be read here. Give a pandas or polars "
             "DataFrame or a pyarrow Table; collect a lazy one first."
