@@ -1,0 +1,30 @@
+"""``mlopskit sync``: deliver what runs could not deliver themselves."""
+
+from __future__ import annotations
+
+import click
+
+from mlopskit.cli.command import Command, kit
+from mlopskit.cli.failure import FAILED
+from mlopskit.cli.output import json_option, line, print_json, table
+
+
+@click.command(cls=Command)
+@json_option()
+def command(*, as_json: bool) -> None:
+    """Deliver what runs left undelivered: a tracker that was down, a process that died.
+
+    Journals of processes that still run are left to them. Exits with 1 if something is still
+    waiting afterwards, and says why.
+    """
+    with kit() as opened:
+        report = opened.tracker.sync()
+    if as_json:
+        print_json(report.model_dump())
+    else:
+        line(f"Delivered {report.delivered} records, {report.rejected} were refused for good.")
+        if report.pending:
+            line("Still waiting:")
+            table(["journal", "why"], sorted(report.pending.items()))
+    if report.pending:
+        click.get_current_context().exit(FAILED)
