@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlopskit.cli import failure
+from mlopskit.errors import BackendError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -84,6 +87,14 @@ def test_a_reader_that_leaves_early_is_no_failure_to_report() -> None:
     assert started.stderr.read() == ""
     assert started.wait() == 1
     started.stderr.close()
+
+
+def test_a_message_of_several_lines_stays_readable_and_safe(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failure.tell(BackendError("the tool said:\nno \x1b[31mdisk\nError: fine"))
+
+    assert capsys.readouterr().err == ("Error: the tool said:\n  no \\x1b[31mdisk\n  Error: fine\n")
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(

@@ -56,7 +56,9 @@ def guarded(run: Callable[[], Any]) -> int:
 
 def tell(error: MlopskitError) -> None:
     """Print an error of ours on stderr; a plugin's own failure with the plugin's own traceback."""
-    click.echo(f"Error: {safe(str(error))}", err=True)
+    # Tools answer in several lines; indented, none of them passes for one of ours.
+    lines = [safe(line) for line in str(error).splitlines()]
+    click.echo("Error: " + "\n  ".join(lines), err=True)
     if isinstance(error, BrokenPlugin) and error.__cause__ is not None:
         click.echo(plugin_traceback(error.__cause__), err=True, nl=False)
 
