@@ -11,11 +11,14 @@ import argparse
 import importlib.util
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlopskit.pipelines import pipeline, step
 from mlopskit.pipelines.local import LocalRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def plus_one(x: int, salt: int) -> int:
