@@ -1,0 +1,185 @@
+"""A version's files: the manifest that lists them, and the checks that nothing differs from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlopskit.errors import IntegrityError, InvalidModel, NotFound
+from mlopskit.names import check_path
+from mlopskit.registry.entities import Signature
+from mlopskit.storage import digest_of, disk_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mlopskit.storage import Blobs
+
+FORMAT: Final = 1
+
+
+class ManifestFile(BaseModel):
+    """One file of a version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+
+
+class Manifest(BaseModel):
+    """What a version consists of. Its canonical JSON is what the version's digest is of.
+
+    Attributes:
+        format: The layout of the manifest itself.
+        flavor: How the files are loaded; decided when they were registered, and never guessed.
+        files: Every file, by path, with forward slashes.
+        libraries: The versions of the libraries that made the files.
+        python: The version of Python that did.
+        signature: What the model takes and answers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = FORMAT
+    flavor: str
+    files: tuple[ManifestFile, ...]
+    libraries: dict[str, str] = Field(default_factory=dict)
+    python: str = ""
+    signature: Signature | None = None
+
+    @property
+    def canonical(self) -> bytes:
+        """The manifest as JSON with sorted keys, no blanks and ASCII only."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True
+        ).encode()
+
+    @property
+    def digest(self) -> str:
+        """The digest of the canonical JSON."""
+        return "sha256:" + hashlib.sha256(self.canonical).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
+
+
+def read(text: bytes, what: str) -> Manifest:
+    """Return the manifest that a text holds.
+
+    Raises:
+        InvalidModel: If it is no manifest of ours, or lists a path that could leave its folder.
+    """
+    try:
+        manifest = Manifest.model_validate_json(text)
+        for file in manifest.files:
+            check_path("file of a model", file.path)
+    except ValueError as exc:  # Of pydantic, and InvalidName.
+        raise InvalidModel(f"The manifest of {what} cannot be read: {exc}") from exc
+    return manifest
+
+
+def files_of(source: Path) -> list[tuple[str, Path]]:
+    """Return the files of a file or a folder with their paths in the version, sorted.
+
+    Raises:
+        NotFound: If there is nothing at the path.
+        InvalidName: If a file has a name that not every system can keep.
+        InvalidModel: If a folder is empty, or holds a link or anything else that is not a file.
+    """
+    if source.is_file():
+        return [(check_path("file of a model", source.name), source)]
+    if not source.is_dir():
+        raise NotFound("file or folder", str(source))
+    found = sorted(
+        (check_path("file of a model", path.relative_to(source).as_posix()), path)
+        for path in _walk(source)
+    )
+    _check_case(source, [name for name, _ in found])
+    return found
+
+
+def store(blobs: Blobs, files: list[tuple[str, Path]]) -> tuple[ManifestFile, ...]:
+    """Store files by digest, and return what a manifest says of them."""
+    kept = []
+    for name, path in files:
+        digest, size = blobs.put(path)
+        kept.append(ManifestFile(path=name, size=size, sha256=digest))
+    return tuple(kept)
+
+
+def fetch(blobs: Blobs, digest: str, folder: Path, what: str) -> Manifest:
+    """Write a version's files into a folder, verified while they are copied.
+
+    Raises:
+        IntegrityError: If the manifest or a file is missing or changed.
+        InvalidModel: If the manifest cannot be read.
+    """
+    try:
+        text = blobs.verify(digest).read_bytes()
+        if (found := "sha256:" + hashlib.sha256(text).hexdigest()) != digest:
+            raise IntegrityError(f"The manifest of {what}", digest, found)
+        manifest = read(text, what)
+        for file in manifest.files:
+            blobs.copy(file.sha256, folder / file.path)
+    except NotFound as exc:
+        raise IntegrityError(f"A file of {what}", str(exc.name), "missing") from exc
+    return manifest
+
+
+def check_folder(folder: Path, manifest: Manifest) -> None:
+    """Check that a folder holds a manifest's files, unchanged, and nothing else.
+
+    Raises:
+        IntegrityError: If a file is missing, changed or extra.
+    """
+    expected = {file.path: file for file in manifest.files}
+    with disk_errors(folder):
+        found = {path.relative_to(folder).as_posix(): path for path in _walk(folder)}
+    for name in sorted(expected.keys() - found.keys()):
+        raise IntegrityError(f"The file {name!r} of the model", expected[name].sha256, "missing")
+    for name in sorted(found.keys() - expected.keys()):
+        raise IntegrityError(f"The file {name!r} in the model", "in no manifest", "extra")
+    for name, path in found.items():
+        if (digest := digest_of(path)) != expected[name].sha256:
+            raise IntegrityError(f"The file {name!r} of the model", expected[name].sha256, digest)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder; a link, a device or an empty folder is refused."""
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    if not listed:
+        raise InvalidModel(f"{folder} is an empty folder, which cannot be kept. Remove it.")
+    for entry in listed:
+        path = folder / entry.name
+        mode = entry.stat(follow_symlinks=False).st_mode
+        if stat.S_ISDIR(mode):
+            yield from _walk(path)
+        elif stat.S_ISREG(mode):
+            yield path
+        else:
+            raise InvalidModel(
+                f"{path} is no ordinary file, and a model keeps only those. "
+                "Put a copy in the place of a link."
+            )
+
+
+def _check_case(source: Path, names: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise InvalidModel(
+                f"{source} holds {other!r} and {name!r}, which are one file on some systems. "
+                "Rename one of them."
+            )

@@ -1,0 +1,302 @@
+"""The values that cross the registry's interface: versions, stages, decisions and their history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mlopskit.errors import ConfigError, InvalidInput
+from mlopskit.names import check_identifier
+
+if TYPE_CHECKING:
+    from mlopskit.registry.base import Registry
+
+NO_STAGE: Final = "none"
+FROZEN: Final = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+Action = Literal[
+    "registered", "promoted", "displaced", "refused", "rolled_back", "alias_set", "alias_deleted"
+]
+
+
+class TensorSpec(BaseModel):
+    """One input or output of a model.
+
+    Attributes:
+        name: Its name, as the column or the key is called.
+        dtype: Its type in NumPy's words (``"float64"``, ``"int32"``, ``"bool"``), and ``"str"``,
+            ``"bytes"``, ``"category"``, ``"date"``, ``"datetime"``, ``"object"`` for the rest.
+        shape: Its shape with the rows first; ``-1`` stands for any number.
+    """
+
+    model_config = FROZEN
+
+    name: str = Field(min_length=1)
+    dtype: str
+    shape: tuple[int, ...] = (-1,)
+
+
+class Signature(BaseModel):
+    """What a model takes and what it answers."""
+
+    model_config = FROZEN
+
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+class ModelVersion(BaseModel):
+    """One registered version of a model: bytes that never change, and where they stand now.
+
+    Attributes:
+        name: The model's name.
+        version: Its number; the first is 1, and no number is given twice.
+        digest: The digest of its manifest, which holds the digest of each of its files.
+        flavor: How its files are loaded: ``"sklearn"``, ``"pickle"``, ``"file"``, ...
+        size: The bytes of all its files.
+        run_id: The tracked run that made it.
+        metrics: What was measured when it was registered.
+        tags: Free-form words about it.
+        aliases: The aliases that point to it now, sorted.
+        stage: The stage it is in now; ``"none"`` before its first promotion.
+        signature: What it takes and answers, if that was registered.
+        description: A text for people.
+        created_at: When it was registered, in UTC.
+    """
+
+    model_config = FROZEN
+
+    name: str
+    version: int
+    digest: str
+    flavor: str = "file"
+    size: int = 0
+    run_id: str | None = None
+    metrics: Mapping[str, float] = Field(default_factory=dict)
+    tags: Mapping[str, str] = Field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    stage: str = NO_STAGE
+    signature: Signature | None = None
+    description: str = ""
+    created_at: datetime
+
+
+class RegisteredModel(BaseModel):
+    """A model's name, and which of its versions are where.
+
+    Attributes:
+        name: The model's name.
+        versions: How many versions it has.
+        latest: The highest version number.
+        aliases: The version that each alias points to.
+        stages: For each stage that is not empty, the version that entered it last.
+        created_at: When its first version was registered, in UTC.
+        updated_at: When its latest version was registered, in UTC.
+    """
+
+    model_config = FROZEN
+
+    name: str
+    versions: int
+    latest: int
+    aliases: Mapping[str, int] = Field(default_factory=dict)
+    stages: Mapping[str, int] = Field(default_factory=dict)
+    created_at: datetime
+    updated_at: datetime
+
+
+class GateResult(BaseModel):
+    """What a gate found.
+
+    Attributes:
+        passed: Whether the candidate may enter the stage, as far as this gate can tell.
+        reason: One sentence that says why, with the numbers.
+        evidence: Plain values that were looked at; numbers of NumPy become Python's.
+    """
+
+    model_config = FROZEN
+
+    passed: bool
+    reason: str = ""
+    evidence: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("evidence", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return plain(value)
+
+    def __bool__(self) -> bool:
+        """Tell whether the gate lets the candidate pass."""
+        return self.passed
+
+
+class Decision(BaseModel):
+    """Whether a promotion was approved, and why. True when it was.
+
+    Attributes:
+        approved: Whether the version entered the stage.
+        reasons: One sentence per gate, in the order of the gates.
+        evidence: What each gate looked at, by the gate's name.
+        holder: The version that held the stage when the gates were asked, if there was one.
+    """
+
+    model_config = FROZEN
+
+    approved: bool
+    reasons: tuple[str, ...] = ()
+    evidence: Mapping[str, Any] = Field(default_factory=dict)
+    holder: int | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether the promotion was approved."""
+        return self.approved
+
+
+class HistoryEntry(BaseModel):
+    """One thing that happened to a model. Entries are added and never changed.
+
+    Attributes:
+        id: Its place in the order of all entries of the registry.
+        name: The model's name.
+        version: The version it happened to.
+        action: What happened. A version is ``"displaced"`` when another takes its stage.
+        alias: The alias that was set or deleted.
+        before: The stage the version came from, or the version an alias pointed to.
+        after: The stage the version went to or was refused, or the version of an alias.
+        at: When, in UTC. Never earlier than the entry before it, whatever the clock did.
+        by: Who did it: a user's name unless the registry was opened with another.
+        why: The reason the caller gave.
+        decision: What the gates said, for a promotion or a refusal.
+    """
+
+    model_config = FROZEN
+
+    id: int
+    name: str
+    version: int
+    action: Action
+    alias: str | None = None
+    before: str | None = None
+    after: str | None = None
+    at: datetime
+    by: str = ""
+    why: str = ""
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateContext:
+    """What a gate is asked about.
+
+    Attributes:
+        registry: The registry, to load models from and to read other versions.
+        candidate: The version that wants to enter the stage.
+        stage: The stage.
+        holder: The version that holds the stage now; None if it is empty.
+    """
+
+    registry: Registry
+    candidate: ModelVersion
+    stage: str
+    holder: ModelVersion | None
+
+
+class StageGraph(BaseModel):
+    """The stages of a model's life, and which moves between them are allowed.
+
+    By default none -> staging -> production -> archived: a version moves forward, stages may be
+    skipped, and the one version in production is archived when another takes its place.
+
+    Attributes:
+        order: The stages from the first, where a version is before any promotion, to the last.
+        transitions: For each stage, those that can be entered from it. Left out, they are all the
+            later ones.
+        limits: How many versions a stage holds. The one that entered first makes room.
+        displaced_to: The stage of a version that made room; the last of the order if left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    order: tuple[str, ...] = (NO_STAGE, "staging", "production", "archived")
+    transitions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    limits: Mapping[str, int] = Field(default_factory=lambda: {"production": 1})
+    displaced_to: str = ""
+
+    @classmethod
+    def of(cls, given: StageGraph | Mapping[str, Any] | Sequence[str] | None) -> StageGraph:
+        """Return a graph from a graph, its fields as a table, or just the order of its stages.
+
+        Raises:
+            ConfigError: If it is not a graph of stages.
+        """
+        if isinstance(given, StageGraph):
+            return given
+        fields: Any = {} if given is None else given
+        if isinstance(given, Sequence) and not isinstance(given, str):
+            limits = {"production": 1} if "production" in given else {}
+            fields = {"order": tuple(given), "limits": limits}
+        try:
+            graph = cls.model_validate(fields)
+        except ValueError as exc:
+            raise ConfigError(f"stages={given!r} is no graph of stages: {exc}") from exc
+        return graph
+
+    def model_post_init(self, context: Any) -> None:  # noqa: ARG002 - pydantic's signature
+        """Refuse a graph that contradicts itself."""
+        for stage in self.order:
+            check_identifier("stage", stage)
+        if len(set(self.order)) != len(self.order) or len(self.order) < 2:
+            raise ValueError("the order needs at least two stages, each named once")
+        targets = [stage for stages in self.transitions.values() for stage in stages]
+        displaced = [self.displaced_to] if self.displaced_to else []
+        for stage in [*self.transitions, *targets, *self.limits, *displaced]:
+            if stage not in self.order:
+                raise ValueError(f"{stage!r} is not in the order {list(self.order)}")
+        if any(limit < 1 for limit in self.limits.values()):
+            raise ValueError("a limit below 1 would keep a stage empty")
+        if self.retired in self.limits:
+            raise ValueError(f"{self.retired!r} takes the displaced versions and has no limit")
+
+    @property
+    def initial(self) -> str:
+        """The stage of a version that was never promoted."""
+        return self.order[0]
+
+    @property
+    def retired(self) -> str:
+        """The stage of a version that had to make room."""
+        return self.displaced_to or self.order[-1]
+
+    def next(self, stage: str) -> tuple[str, ...]:
+        """Return the stages that may be entered from a stage."""
+        if self.transitions:
+            return self.transitions.get(stage, ())
+        if stage not in self.order:
+            return self.order[1:]  # The graph was changed since: whatever it was, it may move on.
+        return self.order[self.order.index(stage) + 1 :]
+
+
+def plain(value: Any) -> Any:
+    """Return a value made of what JSON knows, or refuse it.
+
+    Raises:
+        InvalidInput: If it holds anything else.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value)  # Of NumPy's, which is one too.
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's scalars and arrays.
+        return plain(value.tolist())
+    raise InvalidInput(
+        f"Evidence holds a {type(value).__name__}, which cannot be stored. Keep plain values: "
+        "numbers, texts, lists, mappings."
+    )
