@@ -1,0 +1,193 @@
+"""How runs lie in MLflow: what its rows, tags and files mean. `mlflow` reads and writes them.
+
+A run of ours carries the tag ``mlopskit.run_id``. Further tags ``mlopskit.*`` hold what MLflow has
+no place for, and the folder ``mlopskit`` of its artifacts what is too long for a tag.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mlopskit.errors import ConfigError
+from mlopskit.storage import disk_errors, make_private_folder
+from mlopskit.tracking.entities import MetricHistory, RunRecord
+from mlopskit.tracking.escapes import (
+    key_from_store,
+    key_to_store,
+    param_from_text,
+    tag_from_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mlflow.entities import Run as MlflowRun
+
+    from mlopskit.tracking.entities import Number, Status
+
+    Point = tuple[int, int, Number]  # step, milliseconds, value
+
+STATUSES: Final[Mapping[str, Status]] = {
+    "RUNNING": "running",
+    "SCHEDULED": "running",
+    "FINISHED": "finished",
+    "FAILED": "failed",
+    "KILLED": "killed",
+}
+TO_MLFLOW: Final[Mapping[Status, str]] = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "killed": "KILLED",
+    "lost": "KILLED",
+}
+OWN: Final = "mlopskit."
+RESERVED: Final = (OWN, "mlflow.runName", "mlflow.parentRunId")
+PARENT: Final = "mlflow.parentRunId"
+
+
+def checked_uri(uri: str | None) -> str:
+    """Return a tracking URI that means the same from every folder."""
+    uri = uri or "sqlite:///mlflow.db"
+    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
+    if scheme in ("", "file") or len(scheme) == 1:
+        raise ConfigError(
+            f"MLflow no longer keeps runs in folders, so {uri!r} cannot be a tracking location. "
+            "Use mlflow:sqlite:///mlflow.db, or a server's address; 'mlflow migrate-filestore' "
+            "moves what is in the folder."
+        )
+    if scheme == "sqlite":
+        head, _, path = uri.partition(":///")
+        return f"{head}:///{Path(path).absolute()}" if path else uri
+    return uri.rstrip("/")
+
+
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Let one process at a time make a database: MLflow's migrations fail when two run at once."""
+    path = Path(uri.partition(":///")[2])
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    make_private_folder(path.parent)
+    with disk_errors(path):
+        fd = os.open(
+            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_ours(run: MlflowRun) -> bool:
+    """Tell whether mlopskit wrote a run."""
+    return OWN + "run_id" in run.data.tags
+
+
+def record_of(run: MlflowRun, experiment: str, text_of: Callable[[str], str]) -> RunRecord:
+    """Return a run as it was logged, or as MLflow has it if it is none of ours.
+
+    Args:
+        run: MLflow's.
+        experiment: The name of its experiment.
+        text_of: Fetches a text that was too long for its row.
+    """
+    info, tags = run.info, run.data.tags
+    points: dict[str, Point] = {
+        each.key: (each.step, each.timestamp, each.value) for each in run.data.to_proto().metrics
+    }
+    common: dict[str, Any] = {
+        "name": info.run_name or "",
+        "experiment": experiment,
+        "started_at": _time(info.start_time),
+        "ended_at": _time(info.end_time),
+    }
+    if not is_ours(run):
+        return RunRecord(
+            id=info.run_id,
+            status=STATUSES[info.status],
+            params=run.data.params,
+            tags=tags,
+            parent_id=tags.get(PARENT),
+            **_last(points),
+            **common,
+        )
+    hashed = {
+        key.removeprefix(OWN + "key."): text
+        for key, text in tags.items()
+        if key.startswith(OWN + "key.")
+    }
+    points = {key_from_store(key, hashed): point for key, point in points.items()}
+    for key, text in _own_tags(tags, "odd", hashed):
+        odd = last_odd(text)
+        # MLflow's row of the same place holds the finite number nearest to the odd one.
+        both = [*odd, points[key]] if key in points else odd
+        points[key] = max(both, key=lambda point: point[:2])
+    texts = {key_from_store(key, hashed): text for key, text in run.data.params.items()}
+    texts.update(_own_tags(tags, "param", hashed))
+    return RunRecord(
+        id=tags[OWN + "run_id"],
+        status=tags.get(OWN + "status") or STATUSES[info.status],
+        params={key: param_from_text(text_of(text)) for key, text in texts.items()},
+        tags={
+            key_from_store(key, hashed): tag_from_text(text_of(text))
+            for key, text in tags.items()
+            if not key.startswith(RESERVED)
+        },
+        parent_id=tags.get(OWN + "parent"),
+        owner=text_of(tags.get(OWN + "owner", "")),
+        **_last(points),
+        **common,
+    )
+
+
+def _last(points: Mapping[str, Point]) -> dict[str, Any]:
+    return {
+        "metrics": {key: point[2] for key, point in points.items()},
+        "last_steps": {key: point[0] for key, point in points.items()},
+    }
+
+
+def own_key(kind: str, key: str) -> str:
+    """Return the tag in which something about a key is kept."""
+    return f"{OWN}{kind}.{key_to_store(key, longest=200)}"
+
+
+def _own_tags(
+    tags: Mapping[str, str], kind: str, hashed: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    prefix = f"{OWN}{kind}."
+    for key, text in tags.items():
+        if key.startswith(prefix):
+            yield key_from_store(key.removeprefix(prefix), hashed), text
+
+
+def last_odd(text: str | None) -> list[Point]:
+    """Return the last point of a series that MLflow cannot hold, from its tag."""
+    return [tuple(json.loads(text))] if text else []
+
+
+def stored_path(name: str) -> str:
+    """Return the path of an artifact in MLflow, whose artifact stores take few characters."""
+    plain = name.isascii() and all(char.isalnum() or char in "_-./ " for char in name)
+    if plain and not name.startswith("mlopskit/"):
+        return name
+    return "mlopskit/files/" + sha256(name.encode()).hexdigest()
+
+
+def history_of(points: Sequence[tuple[int, int, Number]]) -> MetricHistory:
+    """Return a history of (milliseconds, step, value)."""
+    return MetricHistory.of([p[1] for p in points], [p[2] for p in points], [p[0] for p in points])
+
+
+def _time(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
