@@ -134,11 +134,11 @@ class LocalFeatureStore(FeatureStore):
         history = sources.read(view, source, self._store.pushed(view, end), view.features)
         with offline.engine() as duck:
             places = offline.newest(duck, history, start, end)
-        done = self._store.progress(view, window, mark)
-        for at in range(done, len(places), self._batch_rows):
-            chosen = places[at : at + self._batch_rows]
-            events = _events(view, history, chosen)
-            self._store.put_batch(view, events, window, (mark, at + len(chosen)))
+        # By key and not by count: what is pushed meanwhile is online, and shifts no other key.
+        left = offline.behind(history, places, self._store.progress(view, window, mark))
+        for at in range(0, len(left), self._batch_rows):
+            events = _events(view, history, left[at : at + self._batch_rows])
+            self._store.put_batch(view, events, window, mark)
         self._store.finish(view, window)
         return len(places)
 

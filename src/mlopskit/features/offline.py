@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mlopskit.features.entities import FeatureView
+    from mlopskit.features.rows import Key
     from mlopskit.features.sources import History
 
 # Nothing but the tables handed to it: no files, no network, no extensions.
@@ -89,7 +90,7 @@ def as_of(
 def newest(
     duck: duckdb.DuckDBPyConnection, history: History, first: int, last: int
 ) -> NDArray[np.int64]:
-    """Return the places of the newest event of each key within a window, in ascending order."""
+    """Return the places of the newest event of each key within a window, in the order of keys."""
     inside = np.flatnonzero((history.times >= first) & (history.times <= last))
     # Stable, so that among events of one time the last in place stays the last.
     inside = inside[np.argsort(history.times[inside], kind="stable")]
@@ -101,7 +102,21 @@ def newest(
         "select max(rank) as rank from events group by key",
         events={"rank": np.arange(len(inside)), "key": keys},
     )
-    return np.sort(inside[found["rank"]])
+    places = inside[found["rank"]]
+    names = [str(i) for i in range(len(history.keys))]
+    table = pa.table([key.take(pa.array(places)) for key in history.keys], names)
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names])
+    ordered: NDArray[np.int64] = places[np.asarray(order)]
+    return ordered
+
+
+def behind(history: History, places: NDArray[np.int64], done: Key | None) -> NDArray[np.int64]:
+    """Return the places that stand behind a key; all of them if it is None, or not among them."""
+    if done is None:
+        return places
+    columns = [key.take(pa.array(places)).to_pylist() for key in history.keys]
+    keys = list(zip(*columns, strict=True))
+    return places[keys.index(done) + 1 :] if done in keys else places
 
 
 def _codes(

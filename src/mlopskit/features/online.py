@@ -57,7 +57,7 @@ create table progress (
     first integer not null,
     last integer not null,
     fingerprint text not null,
-    done integer not null,
+    done blob not null,
     primary key (view, first, last)
 ) without rowid;
 create table materialized (
@@ -169,30 +169,31 @@ class OnlineStore:
                 tx.execute("update views set revision = revision + 1 where id = ?", (at,))
 
     def put_batch(
-        self, view: FeatureView, events: Events, window: tuple[int, int], mark: tuple[str, int]
+        self, view: FeatureView, events: Events, window: tuple[int, int], fingerprint: str
     ) -> None:
         """Store a batch of a materialize, and in the same transaction how far it has come.
 
         Args:
             view: The view, as it was when the batch was read.
-            events: The batch.
+            events: The batch, in the order of its keys.
             window: First and last event time, in microseconds.
-            mark: The fingerprint of what is read, and the number of events done.
+            fingerprint: That of what is read.
         """
         records = list(_records(events))
         with self.db.transaction() as tx:
             at = self._held(tx, view, events)
             tx.executemany(PUT_ONLINE, [(at, *record) for record in records])
-            tx.execute("replace into progress values (?, ?, ?, ?, ?)", (at, *window, *mark))
+            done = (at, *window, fingerprint, records[-1][0])
+            tx.execute("replace into progress values (?, ?, ?, ?, ?)", done)
 
-    def progress(self, view: FeatureView, window: tuple[int, int], fingerprint: str) -> int:
-        """Return how many events an interrupted materialize of the same work has done."""
+    def progress(self, view: FeatureView, window: tuple[int, int], fingerprint: str) -> Key | None:
+        """Return the last key that an interrupted materialize of the same work has done."""
         rows = self._rows(
             "select done from progress join views on view = id "
             "where name = ? and first = ? and last = ? and fingerprint = ?",
             (view.name, *window, fingerprint),
         )
-        return int(rows[0][0]) if rows else 0
+        return tuple(codec.decode_key(rows[0][0])) if rows else None
 
     def finish(self, view: FeatureView, window: tuple[int, int]) -> None:
         """Record that a materialize is complete, and put all of it on the disk."""
