@@ -117,7 +117,8 @@ def _version_row(version: ModelVersion) -> list[Cell]:
 
 def _history_row(entry: HistoryEntry) -> list[Cell]:
     what = entry.action.replace("_", " ")
-    reasons = entry.decision.reasons if entry.decision else ()
+    # A decision that refused is false: it is asked for by its presence.
+    reasons = entry.decision.reasons if entry.decision is not None else ()
     return [
         moment(entry.at),
         str(entry.version),
