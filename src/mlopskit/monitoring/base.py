@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlopskit.monitoring.entities import DriftReport
     from mlopskit.monitoring.profile import Profile
 

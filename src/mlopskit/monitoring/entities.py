@@ -148,8 +148,8 @@ class DriftReport(Record):
     def to_html(self, path: str | Path) -> Path:
         """Write the report as one page that needs nothing else, and return where it is.
 
-        The page is one file under 200 KB that opens offline; where there are too many columns for
-        that, it leaves out the drawings, then the columns, of those that drifted least, and says so.
+        The page is one file under 200 KB that opens offline; where there are too many columns
+        for that, it leaves out those that drifted least, and says so.
 
         Raises:
             StorageError: If the file cannot be written; what was there before is untouched.

@@ -1,4 +1,4 @@
-"""Profiles: all that a drift report needs to know of a frame, in a few kilobytes that merge exactly.
+"""Profiles: what a drift report needs of a frame, in a few kilobytes that merge exactly.
 
 A profile counts values in groups that were fixed by the reference. Counts are integers, and sums
 are exact rationals, so that the order of rows and of partitions changes nothing at all.
@@ -252,8 +252,8 @@ def _merged(name: str, one: AnyColumn, two: AnyColumn) -> AnyColumn:
         return OtherColumn(**rows)
     if not one.same_groups(two):
         raise InvalidInput(
-            f"The column {name!r} was counted in other groups in each profile, so the counts do not "
-            "add up. Make both like one profile: fit(frame, like=profile)."
+            f"The column {name!r} was counted in other groups in each profile, so the counts do "
+            "not add up. Make both like one profile: fit(frame, like=profile)."
         )
     if isinstance(one, NumericColumn) and isinstance(two, NumericColumn):
         return NumericColumn(
