@@ -1,7 +1,7 @@
 """The feature store's interface: what every backend can do, and nothing else.
 
 What callers hand in is checked and put into one form here, once; a backend implements the methods
-that begin with an underscore, in terms of `Events`, `Lookup` and Arrow tables.
+that begin with an underscore, in terms of `Events`, keys and Arrow tables.
 """
 
 from __future__ import annotations
