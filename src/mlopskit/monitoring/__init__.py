@@ -3,6 +3,7 @@
 from mlopskit.monitoring.base import CAPABILITIES, METHODS, DriftDetector
 from mlopskit.monitoring.entities import ColumnDrift, DriftReport, Finding, Histogram
 from mlopskit.monitoring.profile import CategoricalColumn, NumericColumn, OtherColumn, Profile
+from mlopskit.monitoring.report import page
 
 __all__ = [
     "CAPABILITIES",
@@ -16,4 +17,5 @@ __all__ = [
     "NumericColumn",
     "OtherColumn",
     "Profile",
+    "page",
 ]
