@@ -38,7 +38,7 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
-BACKENDS = {name for name in MODULES if "hookimpl" in MODULES[name].read_text()} - {"hookspecs"}
+BACKENDS = {name for name in MODULES if "\n@hookimpl" in MODULES[name].read_text()}
 
 
 def floor(module: str) -> int:
