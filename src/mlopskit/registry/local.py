@@ -19,7 +19,7 @@ from mlopskit.registry.blobs import Manifest
 from mlopskit.registry.entities import StageGraph
 from mlopskit.registry.ledger import Ledger
 from mlopskit.registry.tables import Row
-from mlopskit.storage import Blobs
+from mlopskit.storage import Blobs, make_private_folder
 
 if TYPE_CHECKING:
     import sqlite3
@@ -201,6 +201,7 @@ class LocalRegistry(Registry):
             if self._opened is None:
                 # The home may have been relative, and the working folder may change.
                 folder = self._location or Path(self.context.home).absolute() / "registry"
+                make_private_folder(folder)
                 ledger = Ledger(folder / "registry.db", self._actor or _user(), self.stages.initial)
                 self._opened = (ledger, Blobs(folder / "blobs"))
             return self._opened
