@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from mlopskit.demo.result import Decision, DemoResult, Month, Prepared, Swap, Version
+from mlopskit.demo.result import Decision, DemoResult, Month, Outcome, Prepared, Swap, Version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,7 +63,7 @@ def result(report: Path = REPORT, *, text: str = "a reason", months: int = 10) -
 
 
 def month(number: int, text: str = "a reason") -> Month:
-    outcomes = ("kept", "promoted", "refused")
+    outcomes: tuple[Outcome, ...] = ("kept", "promoted", "refused")
     outcome = outcomes[number % 3]
     return Month(
         month=number,

@@ -121,7 +121,7 @@ def read_flights(folder: Path) -> Flights:
         InvalidInput: If a file is damaged or lacks a column.
     """
     raw = _csv(
-        _bytes(folder, *FLIGHT_FILES),
+        read_file(folder, *FLIGHT_FILES),
         "flights",
         FLIGHT_COLUMNS,
     )
@@ -161,7 +161,7 @@ def read_weather(folder: Path) -> pa.Table:
         NotFound: If the folder lacks the file.
         InvalidInput: If the file is damaged or lacks a column.
     """
-    raw = _csv(_bytes(folder, "weather.csv"), "weather", ("origin", *WEATHER, "time_hour"))
+    raw = _csv(read_file(folder, "weather.csv"), "weather", ("origin", *WEATHER, "time_hour"))
     known = _seconds(raw["time_hour"]) + HOUR
     columns = {"origin": raw["origin"], "known": pa.array(known)}
     columns |= {name: raw[name].cast(pa.float64()) for name in WEATHER}
@@ -194,7 +194,7 @@ def _arrival(raw: pa.Table, departed: Ints, zones: dict[str, str]) -> Ints:
 
 
 def _zones(folder: Path) -> dict[str, str]:
-    raw = _csv(_bytes(folder, "airports.csv"), "airports", ("faa", "tzone"))
+    raw = _csv(read_file(folder, "airports.csv"), "airports", ("faa", "tzone"))
     named = dict(zip(raw["faa"].to_pylist(), raw["tzone"].to_pylist(), strict=True))
     return CARIBBEAN | {code: zone for code, zone in named.items() if zone}
 
@@ -226,7 +226,13 @@ def _floats(column: Any) -> Floats:
     return numbers
 
 
-def _bytes(folder: Path, *names: str) -> bytes:
+def read_file(folder: Path, *names: str) -> bytes:
+    """Return the contents of the first of these files that is there, unpacked.
+
+    Raises:
+        NotFound: If none is.
+        InvalidInput: If it is damaged.
+    """
     for name in names:
         path = folder / name
         if not path.is_file():

@@ -152,7 +152,15 @@ class Trainer:
             trained,
             job.table,
             decision,
+            window_rows=job.recent.num_rows,
+            champion_auc=_champion(decision),
         )
+
+
+def _champion(decision: Decision) -> float | None:
+    """Return what the gate measured for the version in production, where it measured one."""
+    found = [each.get("holder") for each in decision.evidence.values()]
+    return next((auc for auc in found if auc is not None), None)
 
 
 @dataclass(frozen=True)
