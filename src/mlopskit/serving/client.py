@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
+import ssl
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,6 +12,7 @@ import msgspec
 
 from mlopskit.errors import BackendError, ConfigError, InvalidInput, NotFound, Unavailable
 from mlopskit.serving import protocol, tensors
+from mlopskit.serving.wire import Broken, Response, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# What a kept connection raises when the server has closed it in the meantime.
-_STALE: Final = (http.client.RemoteDisconnected, ConnectionError, http.client.BadStatusLine)
 _BUSY: Final = (408, 429, 502, 503, 504)
 
 
@@ -57,13 +56,17 @@ class InferenceClient:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"{url!r} is no address of a server. Write http://host:port.")
         self.url = url.rstrip("/")
-        self._secure = parts.scheme == "https"
-        self._address = (parts.hostname, parts.port)
+        self._secure = ssl.create_default_context() if parts.scheme == "https" else None
+        self._address = (parts.hostname, parts.port or (443 if self._secure else 80))
         self._base = parts.path.rstrip("/")
-        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._headers = f"Host: {parts.netloc.rpartition('@')[2]}\r\n"
+        if token is not None:
+            if not token.isascii() or not token.isprintable():
+                raise ConfigError("A token is printable ASCII.")
+            self._headers += f"Authorization: Bearer {token}\r\n"
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._free: list[http.client.HTTPConnection] = []
+        self._free: list[Wire] = []
 
     def live(self) -> bool:
         """Tell whether the server works."""
@@ -80,10 +83,10 @@ class InferenceClient:
         Raises:
             NotFound: If it has no such model.
         """
-        body, _ = self._checked("GET", f"/v2/models/{quote(name, safe='')}", name)
+        response = self._checked("GET", f"/v2/models/{quote(name, safe='')}", name)
         try:
-            found: dict[str, Any] = msgspec.json.decode(body)
-        except msgspec.DecodeError as exc:
+            found: dict[str, Any] = msgspec.json.decode(response.body, type=dict[str, Any])
+        except msgspec.MsgspecError as exc:
             raise BackendError(f"{self.url} answered with something that is no JSON.") from exc
         return found
 
@@ -117,18 +120,20 @@ class InferenceClient:
             Unavailable: If it cannot be reached, or is too busy.
             BackendError: If it fails.
         """
-        arrays = {each: tensors.as_array(each, value) for each, value in inputs.items()}
+        arrays = {each: tensors.as_array(each, value, copy=False) for each, value in inputs.items()}
         pieces, length = protocol.encode_request(arrays, request_id, outputs)
         path = f"/v2/models/{quote(name, safe='')}"
         if version is not None:
             path += f"/versions/{quote(str(version), safe='')}"
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Inference-Header-Content-Length": str(length),
-        }
-        body, head = self._checked("POST", f"{path}/infer", name, b"".join(pieces), headers)
+        headers = (
+            "Content-Type: application/octet-stream\r\n"
+            f"Inference-Header-Content-Length: {length}\r\n"
+        )
+        response = self._checked("POST", f"{path}/infer", name, headers, pieces)
         try:
-            message, found = protocol.decode_response(body, head)
+            message, found = protocol.decode_response(
+                response.body, response.headers.get(protocol.HEADER_LENGTH)
+            )
         except InvalidInput as exc:
             raise BackendError(f"{self.url} gave an answer that cannot be read: {exc}") from exc
         return Answer(message.model_name, message.model_version, message.id, found)
@@ -153,23 +158,18 @@ class InferenceClient:
 
     def _asked(self, path: str) -> bool:
         try:
-            status, _, _ = self._exchange("GET", path, b"", {})
+            return self._exchange("GET", path).status == 200
         except Unavailable:
             return False
-        return status == 200
 
     def _checked(
-        self,
-        method: str,
-        path: str,
-        name: str,
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
-    ) -> tuple[bytes, str | None]:
-        status, found, head = self._exchange(method, path, body, headers or {})
+        self, method: str, path: str, name: str, headers: str = "", pieces: Sequence[bytes] = ()
+    ) -> Response:
+        response = self._exchange(method, path, headers, pieces)
+        status = response.status
         if status == 200:
-            return found, head
-        said = _error(found)
+            return response
+        said = _error(response.body)
         if status == 404:
             raise NotFound("model", name) from BackendError(f"{self.url} says: {said}")
         if status in (400, 413, 415, 422):
@@ -179,41 +179,36 @@ class InferenceClient:
         raise BackendError(f"{self.url} answered {status}: {said}")
 
     def _exchange(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes, str | None]:
+        self, method: str, path: str, headers: str = "", pieces: Sequence[bytes] = ()
+    ) -> Response:
         """Send one request; once more where a kept connection turns out to be closed."""
+        if method == "POST":
+            headers += f"Content-Length: {sum(map(len, pieces))}\r\n"
+        head = f"{method} {self._base}{path} HTTP/1.1\r\n{self._headers}{headers}\r\n".encode()
+        request = b"".join([head, *pieces])
         while True:
             with self._lock:
-                kept = self._free.pop() if self._free else None
-            connection = kept or self._connection()
+                wire = self._free.pop() if self._free else None
             try:
-                connection.request(
-                    method, self._base + path, body or None, {**self._headers, **headers}
-                )
-                response = connection.getresponse()
-                found = response.read()
-            except _STALE as exc:
-                connection.close()
-                if kept is None:
-                    raise Unavailable(self.url, exc) from exc
-                continue  # Each round uses up one kept connection, so that this ends.
-            except (OSError, http.client.HTTPException) as exc:
-                connection.close()
+                if wire is None:
+                    wire = Wire(*self._address, self._timeout_s, self._secure)
+                response = wire.exchange(request)
+            except OSError as exc:
+                if wire is not None:
+                    wire.close()
+                    if wire.used and isinstance(exc, Broken) and exc.early:
+                        continue  # Each round uses up one kept connection, so that this ends.
                 raise Unavailable(self.url, exc) from exc
             except BaseException:
-                connection.close()
+                if wire is not None:
+                    wire.close()  # Interrupted: what comes next on it would answer this request.
                 raise
-            if not response.will_close:
+            if wire.open:
                 with self._lock:
-                    self._free.append(connection)
+                    self._free.append(wire)
             else:
-                connection.close()
-            return response.status, found, response.headers.get(protocol.HEADER_LENGTH)
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host, port = self._address
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        return kind(host, port, timeout=self._timeout_s)
+                wire.close()
+            return response
 
 
 def _error(body: bytes) -> str:

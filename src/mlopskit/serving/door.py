@@ -50,6 +50,7 @@ class Connection(HttpToolsProtocol):
         self._head_lines = 0
         self._late_bytes = 0
         self._leaving = False
+        self._deaf = False
         self._reason = (400, "This is no valid HTTP request.")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
@@ -61,7 +62,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and watch what does not end."""
-        if self.transport.is_closing():
+        if self._deaf or self.transport.is_closing():
             return
         was_in_head = self._in_head
         super().data_received(data)
@@ -97,6 +98,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self.deadline = self._began + self._limits.body_s
         super().on_headers_complete()
+        # The application runs later; until then its way out can still be exchanged.
+        self.cycle.transport = cast("Any", _Gathered(self.transport, self.loop))
         if self._leaving:
             self.cycle.keep_alive = False
 
@@ -111,10 +114,24 @@ class Connection(HttpToolsProtocol):
         del msg
         self.refuse(*self._reason)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's returns nothing
+        """Answer a client that has said all it will, before the connection ends."""
+        cycle = self._unanswered()
+        if cycle is None or self._receiving:
+            return False  # Nothing to answer: asyncio closes the transport.
+        cycle.keep_alive = False
+        return True
+
     def refuse(self, status: int, text: str) -> None:
         """Answer with an error, and hang up."""
         cycle = self._unanswered()
-        if cycle is not None and cycle.response_started:
+        in_body = self._receiving and not self._in_head
+        if cycle is not None and not in_body:
+            # What is wrong came behind a good request: that one is answered, then it ends.
+            cycle.keep_alive = False
+            self._deaf = True
+            return
+        if cycle is not None and (cycle.response_started or self.pipeline):
             self.transport.close()
             return
         if cycle is not None:
@@ -165,6 +182,32 @@ class Connection(HttpToolsProtocol):
         cycle = self._unanswered()
         if cycle is not None:
             cycle.keep_alive = False
+
+
+class _Gathered:
+    """A transport that sends head and body of an answer as one packet."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()
 
 
 class Listener(uvicorn.Server):

@@ -7,10 +7,8 @@ loop always has time for health checks.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +18,7 @@ from mlopskit._version import __version__
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.serving import pages, protocol
 from mlopskit.serving.tensors import shown
+from mlopskit.serving.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -106,15 +105,13 @@ class App:
         self._traffic = traffic
         self._token = None if token is None else f"Bearer {token}".encode()
         self._hosts = {b"localhost", b"127.0.0.1", b"::1", host.encode()}
-        self._threads: ThreadPoolExecutor | None = None
+        self._workers = Workers(limits.threads)
         self._inside = 0
         self._buffered = 0
 
     def close(self) -> None:
         """Let the threads go."""
-        threads, self._threads = self._threads, None
-        if threads is not None:
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -218,15 +215,13 @@ class App:
             body = await self._body(headers, receive)
             length = headers.get(protocol.HEADER_LENGTH.encode())
             text = None if length is None else length.decode("latin-1")
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(self.limits.threads, "mlopskit-predict")
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(self.limits.request_s):
-                return await loop.run_in_executor(
-                    self._threads, self._answer, name, version, body, text
-                )
+            reply: Reply = await self._workers.run(
+                self.limits.request_s, self._answer, name, version, body, text
+            )
         except TimeoutError:
             raise Refused(504, "The model did not answer in time.") from None
+        else:
+            return reply
         finally:
             self._inside -= 1
 

@@ -182,8 +182,9 @@ class LocalServer(Server):
             if self._closed:
                 raise Unavailable("The embedded model server", "it was closed")
             if self._door is None or not self._door.here:
-                self._door = Door(self._app, self._host, self._port, self._drain_s)
-                self._door.open()
+                door = Door(self._app, self._host, self._port, self._drain_s)
+                door.open()
+                self._door = door
 
     def stop(self) -> None:
         """Close the HTTP door when every accepted request has been answered."""

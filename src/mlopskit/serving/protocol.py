@@ -211,15 +211,15 @@ def too_deep(text: bytes) -> bool:
     return bool(left)
 
 
-def _parted(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:
+def _parted(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     if header_length is None:
-        return body, memoryview(b"")
+        return body, b""
     if not (header_length.isascii() and header_length.isdigit() and len(header_length) < 12):
         raise InvalidInput("Inference-Header-Content-Length is no number.")
     length = int(header_length)
     if length > len(body):
         raise InvalidInput("Inference-Header-Content-Length is more than the body has.")
-    return body[:length], memoryview(body)[length:]
+    return body[:length], body[length:]
 
 
 def _parsed(decoder: msgspec.json.Decoder[Any], head: bytes) -> Any:
@@ -236,7 +236,7 @@ def _parsed(decoder: msgspec.json.Decoder[Any], head: bytes) -> Any:
         ) from exc
 
 
-def _tensors(messages: list[_Tensor], raw: memoryview, kind: str) -> dict[str, Array]:
+def _tensors(messages: list[_Tensor], raw: bytes, kind: str) -> dict[str, Array]:
     if not 0 < len(messages) <= MOST_TENSORS and kind == "input":
         raise InvalidInput(f"A request has between 1 and {MOST_TENSORS} inputs.")
     found: dict[str, Array] = {}
@@ -246,7 +246,7 @@ def _tensors(messages: list[_Tensor], raw: memoryview, kind: str) -> dict[str, A
         if name in found:
             raise InvalidInput(f"The {kind} {shown(name)} is there twice.")
         size = message.parameters.get("binary_data_size")
-        if any(key.startswith("shared_memory") for key in message.parameters):
+        if "shared_memory_region" in message.parameters:
             raise InvalidInput("Shared memory is not offered: send the tensor itself.")
         if size is None:
             found[name] = _from_json(message)
@@ -326,7 +326,7 @@ def _wanted(outputs: list[_Wanted]) -> list[str] | None:
     for output in outputs:
         if output.parameters.get("classification"):
             raise InvalidInput("Classification is not offered: ask for the output itself.")
-        if any(key.startswith("shared_memory") for key in output.parameters):
+        if "shared_memory_region" in output.parameters:
             raise InvalidInput("Shared memory is not offered: the answer carries the tensor.")
     return names
 

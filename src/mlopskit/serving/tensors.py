@@ -37,7 +37,9 @@ DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype("O"),
 }
-_NAMES: Final = {dtype: name for name, dtype in DTYPES.items() if name != "BYTES"}
+_NAMES: Final = {
+    each: name for name, dtype in DTYPES.items() for each in (dtype, dtype.newbyteorder(">"))
+}
 MOST_DIMENSIONS: Final = 16
 LARGEST_DIMENSION: Final = 2**31 - 1
 _LENGTH: Final = struct.Struct("<I")
@@ -54,17 +56,17 @@ def datatype_of(array: Array) -> str:
     Raises:
         InvalidInput: If the protocol has none, as for complex numbers and dates.
     """
-    if array.dtype.kind in "OSU":
-        return "BYTES"
-    name = _NAMES.get(array.dtype.newbyteorder("<"))
+    name = _NAMES.get(array.dtype)
     if name is None:
+        if array.dtype.kind in "SU":
+            return "BYTES"
         raise InvalidInput(
             f"An array of {array.dtype} cannot travel. Use one of: {', '.join(DTYPES)}."
         )
     return name
 
 
-def as_array(name: str, value: Any, spec: TensorSpec | None = None) -> Array:
+def as_array(name: str, value: Any, spec: TensorSpec | None = None, *, copy: bool = True) -> Array:
     """Return what a caller gave for an input, as an array of a dtype that can travel.
 
     A plain Python list takes the declared datatype, if that loses nothing but digits of a float.
@@ -87,7 +89,7 @@ def as_array(name: str, value: Any, spec: TensorSpec | None = None) -> Array:
         raise InvalidInput(f"Input {shown(name)}: {exc}") from exc
     if datatype == "BYTES":
         return _objects(name, array)
-    return np.array(array, dtype=DTYPES[datatype])
+    return array.astype(DTYPES[datatype], copy=copy)
 
 
 def check(inputs: Mapping[str, Array], specs: Sequence[TensorSpec] | None, kind: str) -> None:
@@ -132,7 +134,7 @@ def count(name: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: memoryview) -> Array:
+def from_bytes(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Array:
     """Return the array that raw tensor bytes hold, a copy of them.
 
     Raises:
@@ -220,23 +222,25 @@ def _objects(name: str, array: Array) -> Array:
         raise InvalidInput(f"Input {shown(name)} holds a text that is not valid Unicode.") from exc
 
 
-def _split(name: str, elements: int, raw: memoryview) -> Array:
-    end = len(raw)
+def _split(name: str, elements: int, raw: bytes) -> Array:
     found: list[bytes] = []
-    at = 0
-    if elements * 4 <= end:
-        while at + 4 <= end and len(found) < elements:
-            (length,) = _LENGTH.unpack_from(raw, at)
-            at += 4 + length
-            if at > end:
-                break
-            found.append(bytes(raw[at - length : at]))
-    if at != end or len(found) != elements:
+    at, unpack = 0, _LENGTH.unpack_from
+    if elements * 4 <= len(raw):
+        try:
+            for _ in range(elements):
+                begin = at + 4
+                at = begin + unpack(raw, at)[0]
+                found.append(raw[begin:at])
+        except struct.error:  # A length led behind the end.
+            at = -1
+    if at != len(raw) or len(found) != elements:
         raise InvalidInput(
             f"Tensor {shown(name)} of BYTES does not hold the {elements} elements of its shape, "
             "each after its length in four bytes."
         )
-    return texts(found, elements)
+    array = np.empty(elements, dtype=object)
+    array[:] = found
+    return array
 
 
 def _check_names(inputs: Mapping[str, Array], specs: Sequence[TensorSpec], kind: str) -> None:
