@@ -137,3 +137,34 @@ def test_sync_leaves_the_committed_rows_readable(tmp_path: Path) -> None:
     database.sync()
 
     assert count(Database(tmp_path / "a.db", SCHEMA)) == 1
+
+
+@pytest.mark.parametrize("disturbed", ["by another thread", "by sync"])
+def test_nothing_we_do_drops_the_locks_that_keep_the_log_alive(
+    tmp_path: Path, disturbed: str
+) -> None:
+    """Closing a descriptor of the file would: then whoever closes last deletes a log in use."""
+    path = tmp_path / "a.db"
+    database = Database(path, SCHEMA, synchronous="NORMAL")
+    code = (
+        "import sys; from pathlib import Path; from mlopskit.sqlite import Database\n"
+        f"database = Database(Path(sys.argv[1]), {SCHEMA!r}, synchronous='NORMAL')\n"
+        "with database.transaction() as c:\n"
+        "    c.execute('insert into note (text) values (?)', (sys.argv[2],))\n"
+        "database.close()\n"
+    )
+    for turn in range(5):
+        with database.transaction() as connection:
+            connection.execute("insert into note (text) values (?)", (f"mine {turn}",))
+        if disturbed == "by sync":
+            database.sync()
+        else:
+            thread = threading.Thread(target=database.connection)
+            thread.start()
+            thread.join()
+        subprocess.run([sys.executable, "-c", code, str(path), f"theirs {turn}"], check=True)
+        with database.transaction() as connection:
+            connection.execute("insert into note (text) values (?)", (f"after {turn}",))
+
+    assert count(Database(path, SCHEMA)) == 15
+    assert database.connection().execute("pragma integrity_check").fetchone() == ("ok",)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
 
 from mlopskit.errors import StorageError
@@ -81,11 +82,11 @@ class Database:
             connection.execute("begin immediate")
             try:
                 yield connection
+                connection.execute("commit")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("rollback")
                 raise
-            connection.execute("commit")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -100,15 +101,14 @@ class Database:
     def sync(self) -> None:
         """Put every committed transaction on the disk, power loss included."""
         with self.errors():
+            # A checkpoint syncs what it moves; what a reader keeps it from moving stays in the log.
             self.connection().execute("pragma wal_checkpoint(passive)")
-            wal = self.path.with_name(self.path.name + "-wal")
-            for path in (wal, self.path):
-                if path.exists():
-                    fd = os.open(path, os.O_RDONLY)
-                    try:
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
+            with suppress(FileNotFoundError):
+                fd = os.open(self.path.with_name(self.path.name + "-wal"), os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
 
     def close(self) -> None:
         """Close this process's connections, of every thread. Closing twice is fine."""
@@ -120,8 +120,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         make_private_folder(self.path.parent)
-        # SQLite would make the file readable by all; its -wal and -shm take the mode of the file.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        _make_private(self.path)
         # `close` may run in another thread than the one that opened the connection.
         connection = sqlite3.connect(
             self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
@@ -159,6 +158,24 @@ class Database:
     def _stored_version(connection: sqlite3.Connection) -> int:
         version: int = connection.execute("pragma user_version").fetchone()[0]
         return version
+
+
+def _make_private(path: Path) -> None:
+    """Make an empty file for its owner only, if there is none; -wal and -shm take its mode.
+
+    SQLite would make it readable by all. An existing file is not even opened: closing any
+    descriptor of a database drops every lock that this process holds on it (POSIX), and another
+    process would then delete the log that is still in use. See https://sqlite.org/howtocorrupt.html
+    """
+    if path.exists():
+        return
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    os.close(fd)
+    try:
+        with suppress(FileExistsError):
+            os.link(name, path)
+    finally:
+        os.unlink(name)
 
 
 def _statements(script: str) -> Iterator[str]:
