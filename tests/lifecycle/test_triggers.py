@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from mlopskit.lifecycle import (
     on_schedule,
     on_volume,
 )
+from mlopskit.monitoring.entities import ColumnDrift, DriftReport
 
 pytestmark = pytest.mark.core
 
@@ -53,10 +53,13 @@ def test_drift_of_the_watched_columns_counts_their_share_alone() -> None:
 
 
 def test_a_drift_report_is_taken_as_it_is() -> None:
-    report = SimpleNamespace(
-        share_drifted=0.5,
-        columns={"age": SimpleNamespace(drifted=True), "zip": SimpleNamespace(drifted=False)},
-    )
+    column: Any = ColumnDrift
+    whole: Any = DriftReport
+    columns = {
+        name: column.model_construct(drifted=drifted)
+        for name, drifted in {"age": True, "zip": False}.items()
+    }
+    report = whole.model_construct(share_drifted=0.5, columns=columns)
 
     assert evidence(drift=report).drift == Drift(share_drifted=0.5, columns=("age",))
 

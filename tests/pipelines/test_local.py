@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlopskit import Kit
-from mlopskit.errors import IntegrityError, InvalidInput, RunCancelled, StepFailed, StorageError
-from mlopskit.pipelines import NoValue, StepRun, pipeline, step
+from mlopskit.errors import (
+    IntegrityError,
+    InvalidInput,
+    RunCancelled,
+    StepFailed,
+    StorageError,
+    Unavailable,
+)
+from mlopskit.pipelines import NoValue, StepRun, pipeline, step, step_folder
 from mlopskit.pipelines.local import LocalRunner
+from mlopskit.pipelines.locks import Lock
 from mlopskit.testing import RunnerContract
 from mlopskit.testing.pipelines import add, divide, read, sums, write
 
@@ -477,6 +485,74 @@ def test_a_run_inside_a_step_works(runner: LocalRunner) -> None:
         return add(inner(1))
 
     assert runner.run(outer).output == 3
+
+
+def test_a_run_inside_a_pipeline_that_is_traced_is_a_run_of_its_own(
+    runner: LocalRunner,
+) -> None:
+    @step(cache=False)
+    def calling(number: int) -> int:
+        return add(number)
+
+    @pipeline
+    def inner() -> int:
+        return calling(1)
+
+    @pipeline
+    def outer() -> int:
+        return add(runner.run(inner).output)
+
+    run = runner.run(outer)
+    assert run.output == 3
+    assert list(run.steps) == ["add"]
+
+
+def test_a_run_of_another_thread_can_be_waited_for(runner: LocalRunner) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    @step(cache=False)
+    def hold(number: int) -> int:
+        begun.set()
+        go.wait(timeout=30)
+        return number
+
+    @pipeline
+    def held() -> int:
+        return hold(7)
+
+    thread = threading.Thread(target=lambda: runner.run(held))
+    thread.start()
+    assert begun.wait(timeout=30)
+    running = runner.list_runs(status="running")[0]
+    with pytest.raises(Unavailable, match="still runs after 0 s"):
+        runner.wait(running.id, timeout_s=0)
+    go.set()
+    assert runner.wait(running.id, timeout_s=30).output == 7
+    thread.join()
+
+
+def test_a_step_folder_outside_a_run_is_a_folder_of_its_own() -> None:
+    one, two = step_folder(), step_folder()
+
+    assert one != two
+    assert one.is_dir()
+    one.rmdir()
+    two.rmdir()
+
+
+def test_a_lock_has_one_holder_and_leaves_no_file(tmp_path: Path) -> None:
+    first = Lock.take(tmp_path / "locks/a")
+    assert first is not None
+    assert Lock.take(tmp_path / "locks/a") is None
+    other = Lock.take(tmp_path / "locks/b")
+    assert other is not None
+    other.release()
+    first.release()
+    first.release()
+    again = Lock.take(tmp_path / "locks/a")
+    assert again is not None
+    again.release()
+    assert not (tmp_path / "locks/a").exists()
 
 
 def test_many_threads_may_run_pipelines_on_one_runner(runner: LocalRunner) -> None:

@@ -13,7 +13,6 @@ reads on its own account. Pass these as params, or change ``version=``.
 
 from __future__ import annotations
 
-import dis
 import enum
 import functools
 import hashlib
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel
 
+from mlopskit.pipelines.bytecode import Bytecode
 from mlopskit.pipelines.files import Unstorable
 from mlopskit.pipelines.graph import Pipeline, Step
 from mlopskit.pipelines.values import Encoder, digest, only_digest
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ATTRIBUTES: Final = frozenset(["LOAD_ATTR", "LOAD_METHOD"])
-GLOBALS: Final = frozenset(["LOAD_GLOBAL", "LOAD_NAME"])
 # Our own code is covered by the version of the stored layout, except for the demo's steps.
 OURS: Final = "mlopskit"
 OUR_PROJECTS: Final = ("mlopskit.demo",)
@@ -47,7 +45,7 @@ class CodeReader:
 
     def __init__(self) -> None:
         # The code objects are kept alive by the entries, so that an id is never used twice.
-        self._read: dict[int, tuple[types.CodeType, _Code]] = {}
+        self._read: dict[int, tuple[types.CodeType, Bytecode]] = {}
         self._installed = _installed_folders()
 
     def digest(self, function: Callable[..., Any]) -> str:
@@ -55,11 +53,11 @@ class CodeReader:
         walk = _Walk(self, function)
         return walk.digest()
 
-    def code(self, code: types.CodeType) -> _Code:
+    def code(self, code: types.CodeType) -> Bytecode:
         """Return what a code object does and which names it mentions."""
         known = self._read.get(id(code))
         if known is None:
-            known = self._read[id(code)] = (code, _Code(code))
+            known = self._read[id(code)] = (code, Bytecode(code))
         return known[1]
 
     def is_project(self, module: str, file: str, package: str) -> bool:
@@ -72,61 +70,6 @@ class CodeReader:
         if file.startswith("<frozen") or top in sys.stdlib_module_names:
             return False
         return not file.startswith(self._installed)
-
-
-class _Code:
-    """One code object: a digest of its instructions, and the names that it looks up.
-
-    Attributes:
-        digest: The digest of all instructions and constants, those of inner functions included.
-        names: Every global that is loaded, with the attributes that are taken of it at once.
-        imports: Every module that is imported, with the name taken from it, or None.
-    """
-
-    def __init__(self, code: types.CodeType) -> None:
-        hasher = hashlib.sha256()
-        self.names: set[tuple[str, ...]] = set()
-        self.imports: set[tuple[int, str, str | None]] = set()
-        self._add(code, hasher.update)
-        self.digest = hasher.hexdigest()
-
-    def _add(self, code: types.CodeType, update: Callable[[bytes], None]) -> None:
-        shape = (
-            code.co_flags,
-            code.co_argcount,
-            code.co_posonlyargcount,
-            code.co_kwonlyargcount,
-            code.co_varnames[: code.co_argcount + code.co_kwonlyargcount],
-            code.co_exceptiontable,
-        )
-        update(repr(shape).encode())
-        chain: list[str] = []
-        module: tuple[int, str] | None = None
-        constants: list[Any] = []
-        for instruction in dis.get_instructions(code):
-            name, value = instruction.opname, instruction.argval
-            if isinstance(value, types.CodeType):
-                update(b"\ncode ")
-                self._add(value, update)
-                continue
-            update(f"\n{name} {_constant(value)}".encode("utf-8", "surrogatepass"))
-            if name in ATTRIBUTES and chain:
-                chain.append(value)
-                continue
-            if chain:
-                self.names.add(tuple(chain))
-            chain = [value] if name in GLOBALS else []
-            if name.startswith("LOAD_CONST") or name == "LOAD_SMALL_INT":
-                constants = [*constants[-1:], value]
-            elif name == "IMPORT_NAME":
-                level = constants[0] if constants and isinstance(constants[0], int) else 0
-                module = (level, value)
-                if not constants or not constants[-1]:
-                    self.imports.add((*module, None))
-            elif name == "IMPORT_FROM" and module is not None:
-                self.imports.add((*module, value))
-        if chain:
-            self.names.add(tuple(chain))
 
 
 class _Walk:
@@ -319,15 +262,6 @@ def _parts(value: Any) -> list[Any]:
         return [value.func]
     wrapped = getattr(value, "__wrapped__", None) if callable(value) else None
     return [] if wrapped is None else [wrapped]
-
-
-def _constant(value: Any) -> str:
-    """Return a text for a constant of a code object, the same in every process."""
-    if isinstance(value, frozenset):
-        return f"frozenset({sorted(map(_constant, value))})"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_constant, value))})"
-    return repr(value)
 
 
 def _installed_folders() -> tuple[str, ...]:

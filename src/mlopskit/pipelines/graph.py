@@ -10,6 +10,7 @@ import ast
 import functools
 import inspect
 from collections import Counter
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import (
@@ -29,7 +30,7 @@ from mlopskit.names import check_label
 from mlopskit.pipelines.promises import Promise, find_promises, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -278,6 +279,16 @@ class Trace:
             free = name if count == 1 else f"{name}-{count}"
             if free not in self.nodes:
                 return free
+
+
+@contextmanager
+def not_tracing() -> Iterator[None]:
+    """Let steps be plain functions again, for a run that a traced pipeline starts."""
+    token = _tracing.set(None)
+    try:
+        yield
+    finally:
+        _tracing.reset(token)
 
 
 def _check_function(kind: str, function: Any) -> None:

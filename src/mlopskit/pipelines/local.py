@@ -18,6 +18,7 @@ from mlopskit.pipelines.base import Runner
 from mlopskit.pipelines.entities import NoValue, PipelineRun, StepRun
 from mlopskit.pipelines.execution import Execution
 from mlopskit.pipelines.fingerprint import CodeReader
+from mlopskit.pipelines.graph import not_tracing
 from mlopskit.pipelines.keys import Keys
 from mlopskit.pipelines.store import Store
 
@@ -128,7 +129,8 @@ class LocalRunner(Runner):
             redactor=self.context.redactor,
             note=self._note,
         )
-        return execution.run()
+        with not_tracing():
+            return execution.run()
 
     def get_run(self, id: str) -> PipelineRun:
         """Read a run back; files in its output are laid out and verified."""
