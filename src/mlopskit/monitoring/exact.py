@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SLICE_BITS: Final = 24
 # 2 ** 24 rows of 24 bits still fit the 53 bits of a double, with some to spare.
 MOST_ROWS: Final = 1 << 24
+# Three slices hold the 53 bits of doubles of similar size; then few values have anything left.
+USUAL_SLICES: Final = 3
 LARGEST: Final = 2.0**900
 SMALLEST: Final = 2.0**-900
 
@@ -33,6 +35,7 @@ def exact_sum(values: NDArray[np.float64]) -> Fraction:
 def _sum(values: NDArray[np.float64]) -> Fraction:
     total = Fraction(0)
     rest = values
+    slices = 0
     while len(rest):
         largest = float(max(rest.max(), -rest.min()))
         if largest == 0.0:
@@ -47,9 +50,8 @@ def _sum(values: NDArray[np.float64]) -> Fraction:
         high = (rest + constant) - constant
         total += Fraction(float(high.sum()))
         rest = rest - high
-        if not rest.any():
-            break
-        if len(rest) > 64:
+        slices += 1
+        if slices >= USUAL_SLICES:
             rest = rest[rest != 0.0]
     return total
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 QUANTILES: Final = 96
 STEPS: Final = 32
 FEW_VALUES: Final = 64
+CELLS: Final = 8192
 # Most values of a categorical column that are counted by name.
 MOST_CATEGORIES: Final = 256
 LONGEST_VALUE: Final = 128
@@ -125,7 +126,7 @@ def _numeric(values: Floats, rows: dict[str, Any], like: NumericColumn | None) -
     finite = values[~infinite] if infinite.any() else values
     edges = np.array(like.edges) if like is not None else make_edges(finite)
     centre = like.centre if like is not None else _centre(finite)
-    places = np.searchsorted(edges, values, side="left")
+    places = places_of(values, edges)
     with np.errstate(over="ignore"):
         squares = np.square(finite - centre)
     exact = bool(np.isfinite(squares).all())
@@ -141,6 +142,33 @@ def _numeric(values: Floats, rows: dict[str, Any], like: NumericColumn | None) -
         total=exact_sum(finite),
         squares=exact_sum(squares) if exact else None,
     )
+
+
+def places_of(values: Floats, edges: Floats) -> NDArray[np.intp]:
+    """Return for each value how many edges lie below it: `searchsorted`, several times as fast.
+
+    Equal cells are looked up in a table. The cell of a value never falls as the value grows, so
+    that only values that share their cell with an edge have to be searched for.
+    """
+    low, high = edges[len(edges) // 50], edges[-1 - len(edges) // 50]
+    with np.errstate(over="ignore"):
+        scale = CELLS / (high - low) if high > low else 0.0
+    if len(values) < CELLS or not 0.0 < scale < np.inf:
+        return np.searchsorted(edges, values, side="left")
+    cells_of_edges = _cells(edges, low, scale)
+    below = np.searchsorted(cells_of_edges, np.arange(CELLS), side="left")
+    shared = np.zeros(CELLS, dtype=bool)
+    shared[cells_of_edges] = True
+    cells = _cells(values, low, scale)
+    places = below[cells]
+    unclear = np.flatnonzero(shared[cells])
+    places[unclear] = np.searchsorted(edges, values[unclear], side="left")
+    return places
+
+
+def _cells(values: Floats, low: float, scale: float) -> NDArray[np.int64]:
+    with np.errstate(over="ignore"):
+        return np.clip((values - low) * scale, 0, CELLS - 1).astype(np.int64)
 
 
 def make_edges(finite: Floats) -> Floats:

@@ -176,7 +176,7 @@ def _facts(column: ColumnDrift) -> str:
     if column.adjusted_p is not None:
         facts.append(("adjusted p", _p(column.adjusted_p)))
     facts.append(("missing", f"{column.missing_share:.1%}"))
-    facts.append(("in the reference", f"{column.reference_missing_share:.1%}"))
+    facts.append(("before", f"{column.reference_missing_share:.1%}"))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return f'<dl class="facts">{items}</dl>'
 
