@@ -60,10 +60,6 @@ prepare()
 """
 
 
-# Doctor imports every installed backend, and MLflow takes seconds: this stands in its way.
-NO_MLFLOW = {"mlflow": "raise ImportError('not in these tests')"}
-
-
 @dataclass(frozen=True)
 class Done:
     """How a command ended."""
@@ -121,7 +117,7 @@ def acme(install: Callable[..., dict[str, str]]) -> Callable[..., dict[str, str]
     """
 
     def installed(ping: str = "return None", *, broken: bool = False) -> dict[str, str]:
-        modules = {"acme": TRACKER % ping, "acme_bad": BROKEN, **NO_MLFLOW}
+        modules = {"acme": TRACKER % ping, "acme_bad": BROKEN}
         backends = {"acme": "acme"} | ({"bad": "acme_bad"} if broken else {})
         return install("acme-tracking", modules, {"mlopskit.tracking": backends})
 

@@ -100,8 +100,7 @@ def test_a_broken_plugin_that_is_configured_fails_the_examination(
 def test_a_plugin_without_a_table_is_named(
     install: Callable[..., dict[str, str]], process: Callable[..., Done]
 ) -> None:
-    modules = {"acme": "TABLE = 1\n", "mlflow": "1 / 0"}
-    environ = install("acme", modules, {"mlopskit.tracking": {"acme": "acme"}})
+    environ = install("acme", {"acme": "TABLE = 1\n"}, {"mlopskit.tracking": {"acme": "acme"}})
 
     done = process("doctor", "--json", environ=environ)
 
@@ -113,8 +112,7 @@ def test_a_plugin_without_a_table_is_named(
 def test_a_broken_listener_fails_the_examination(
     install: Callable[..., dict[str, str]], process: Callable[..., Done]
 ) -> None:
-    modules = {"ear": "1 / 0", "mlflow": "1 / 0"}
-    environ = install("acme-events", modules, {"mlopskit.events": {"ear": "ear"}})
+    environ = install("acme-events", {"ear": "1 / 0"}, {"mlopskit.events": {"ear": "ear"}})
 
     done = process("doctor", "--json", environ=environ)
 
@@ -134,6 +132,19 @@ def test_what_phones_home_is_told_and_versions_are_held_against_what_was_tested(
     (pluggy,) = [each for each in found["packages"] if each["backend"] == "acme"]
     assert pluggy["version"] == plugins.version_of("pluggy")
     assert (pluggy["tested"], pluggy["detail"]) == (">=1.0,<9", "tested")
+
+
+def test_a_tool_that_phones_home_is_not_woken_unless_it_is_configured(
+    install: Callable[..., dict[str, str]], process: Callable[..., Done]
+) -> None:
+    source = "TOOL = {'telemetry': 'calls on import'}\nCAPABILITIES = {}\nraise ValueError('woken')"
+    environ = install("acme", {"acme": source}, {"mlopskit.tracking": {"acme": "acme"}})
+
+    idle = process("doctor", "--json", environ=environ)
+    used = process("doctor", "--json", *ACME, environ=environ)
+
+    assert json.loads(idle.out)["plugins"] == []
+    assert "woken" in configured(used)["tracking"]["detail"]
 
 
 def test_each_of_several_trackers_is_examined(

@@ -93,16 +93,19 @@ def check_tools(settings: Settings, timeout_s: float) -> list[Finding]:
 
 
 def check_plugins(settings: Settings) -> list[Finding]:
-    """Import every installed backend and listener, and say which of them would not work."""
-    configured = {
-        (domain, line.backend) for domain, lines in settings.lines.items() for line in lines
-    }
+    """Import every installed backend and listener, and say which of them would not work.
+
+    A tool that nobody configured and that phones home is left alone: some do so when imported.
+    """
     found: list[Finding | None] = []
     for info in plugins.backends():
-        broken = _check_import(info.domain, info.name) if info.installed else None
+        lines = settings.lines[info.domain]
+        configured = any(line.backend == info.name for line in lines)
+        wanted = info.installed and (configured or not info.telemetry)
+        broken = _check_import(info.domain, info.name) if wanted else None
         if broken is None:
             found.append(_check_table(info))
-        elif (info.domain, info.name) not in configured:  # Else its tool has told the same.
+        elif not configured:  # Else its tool has told the same.
             found.append(broken)
     return [each for each in (*found, _check_listeners()) if each is not None]
 
