@@ -51,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self._late_bytes = 0
         self._leaving = False
         self._deaf = False
+        self._lingering = False
         self._reason = (400, "This is no valid HTTP request.")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own
@@ -95,11 +96,15 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Give the body its time."""
+        if self.parser.should_upgrade() and self.parser.get_method() not in (b"GET", b"HEAD"):
+            # The parser stops at the offer, and the body behind it would be lost.
+            self._reason = (400, "Changing the protocol is not offered: speak plain HTTP/1.1.")
+            raise ValueError(self._reason[1])
         self._in_head = False
         self.deadline = self._began + self._limits.body_s
         super().on_headers_complete()
         # The application runs later; until then its way out can still be exchanged.
-        self.cycle.transport = cast("Any", _Gathered(self.transport, self.loop))
+        self.cycle.transport = cast("Any", _Gathered(self.transport, self))
         if self._leaving:
             self.cycle.keep_alive = False
 
@@ -108,6 +113,8 @@ class Connection(HttpToolsProtocol):
         self._receiving = False
         self.deadline = None
         super().on_message_complete()
+        if self._lingering:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Say what was wrong, as the protocol's clients read it."""
@@ -137,14 +144,31 @@ class Connection(HttpToolsProtocol):
         if cycle is not None:
             cycle.disconnected = True  # The application may neither read nor write any more.
             cycle.message_event.set()
-        if not self.transport.is_closing():
-            self.transport.write(_raw(status, text))
+        if self.transport.is_closing() or self._lingering:
+            return
+        self.transport.write(_raw(status, text))
+        self._deaf = True
+        if status == 503:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def hang_up(self) -> None:
+        """Close; after an answer that came early, only when the client has stopped sending.
+
+        A socket that is closed with unread bytes makes the kernel throw away the answer.
+        """
+        if self._lingering or self.transport.is_closing():
+            return
+        if self._receiving:
+            self._linger()
+        else:
             self.transport.close()
 
     def expire(self) -> None:
         """Hang up on a client that took too long."""
         self.deadline = None
-        if self._receiving:
+        if self._receiving and not self._lingering:
             self.refuse(408, "The request took too long to arrive.")
         else:
             self.transport.close()
@@ -156,6 +180,11 @@ class Connection(HttpToolsProtocol):
         if cycle is not None:
             cycle.keep_alive = False
         self.loop.call_later(LINGER_S, self._leave)
+
+    def _linger(self) -> None:
+        self._lingering = True
+        self.deadline = time.monotonic() + self._limits.header_s
+        self.transport.write_eof()
 
     def _leave(self) -> None:
         if self.transport.is_closing() or self._receiving or self._unanswered():
@@ -187,19 +216,19 @@ class Connection(HttpToolsProtocol):
 class _Gathered:
     """A transport that sends head and body of an answer as one packet."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport = transport
-        self._loop = loop
+        self._connection = connection
         self._parts: list[bytes] = []
 
     def write(self, data: bytes) -> None:
         if not self._parts:
-            self._loop.call_soon(self._flush)
+            self._connection.loop.call_soon(self._flush)
         self._parts.append(data)
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        self._connection.hang_up()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
