@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -152,25 +151,39 @@ def test_a_clock_that_jumps_back_keeps_the_order(
     assert registry.at("churn", "production", second.at).version == 1
 
 
-def register_some(home: Path, source: Path, times: int, start: Any) -> None:
-    start.wait()
-    with LocalRegistry(home) as registry:
-        for _ in range(times):
-            registry.register("churn", source)
+MANY = """
+import sys
+from mlopskit.registry.local import LocalRegistry
+
+print("ready", flush=True)
+sys.stdin.readline()
+with LocalRegistry(sys.argv[1]) as registry:
+    for _ in range(10):
+        registry.register("churn", sys.argv[2])
+"""
 
 
 def test_processes_number_versions_without_gaps(home: Path, source: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(4)
     workers = [
-        context.Process(target=register_some, args=(home, source, 10, start)) for _ in range(4)
+        subprocess.Popen(
+            [sys.executable, "-c", MANY, str(home), str(source)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
     ]
     for worker in workers:
-        worker.start()
+        assert worker.stdout
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:  # On a store that does not exist yet, all at once.
+        assert worker.stdin
+        worker.stdin.write("\n")
+        worker.stdin.flush()
     for worker in workers:
-        worker.join()
+        worker.communicate()
 
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert [worker.returncode for worker in workers] == [0] * 4
     with LocalRegistry(home) as registry:
         versions = [each.version for each in registry.list_versions("churn")]
         assert versions == list(range(1, 41))
