@@ -199,7 +199,7 @@ class Tracker(Tool):
             position=0,
             time_ms=0,
             name=check_label("run", own_id[:8] if name is None else name),
-            experiment=check_label("experiment", experiment or "default"),
+            experiment=check_label("experiment", "default" if experiment is None else experiment),
             parent_id=None if parent_id is None else check_run_id(parent_id),
             owner=this_process(),
             resumed=found is not None,

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import struct
+import threading
 import uuid
 import zlib
 from typing import TYPE_CHECKING, Any, Final
@@ -113,15 +114,15 @@ class Reader:
     def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self.offset = offset
+        self._lock = threading.Lock()
         with disk_errors(path):
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def size(self) -> int:
         """Return how many bytes the journal holds now; once closed, how many were read."""
-        if self._fd < 0:
-            return self.offset
-        with disk_errors(self.path):
-            return os.fstat(self._fd).st_size
+        # Without the lock, another thread could close the number and a third be given it.
+        with self._lock, disk_errors(self.path):
+            return self.offset if self._fd < 0 else os.fstat(self._fd).st_size
 
     def read(
         self, *, records: int = 1000, size: int = 1 << 20, whole: bool = False
@@ -135,8 +136,8 @@ class Reader:
         """
         found: list[tuple[int, list[Any]]] = []
         at = 0
-        with disk_errors(self.path):
-            data = os.pread(self._fd, size, self.offset)
+        with self._lock, disk_errors(self.path):
+            data = b"" if self._fd < 0 else os.pread(self._fd, size, self.offset)
             while data and len(found) < records:
                 record, end = _frame(data, at)
                 if record is None:
@@ -158,9 +159,10 @@ class Reader:
 
     def close(self) -> None:
         """Let go of the file. Closing twice is fine."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+            if fd >= 0:
+                os.close(fd)
 
 
 def frame_of(record: list[Any]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from mlopskit.capabilities import Capabilities
 from mlopskit.errors import InvalidInput, NotFound
@@ -57,13 +57,24 @@ class LocalTracker(Tracker):
 
     Args:
         location: The folder to keep them in; ``tracking`` in the home folder if left out.
-        options: What every tracker takes: ``on_error``, ``flush_timeout_s``, ``journal_limit``.
+        on_error: ``"raise"`` makes loss fatal; see `Tracker`.
+        flush_timeout_s: How long flushing waits; see `Tracker`.
+        journal_limit: The most bytes of a run's journal; see `Tracker`.
     """
 
     exactly_once: ClassVar[bool] = True
 
-    def __init__(self, location: str | Path | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        location: str | Path | None = None,
+        *,
+        on_error: Literal["warn", "raise"] = "warn",
+        flush_timeout_s: float = 10.0,
+        journal_limit: int = 1 << 30,
+    ) -> None:
+        super().__init__(
+            on_error=on_error, flush_timeout_s=flush_timeout_s, journal_limit=journal_limit
+        )
         self.location = location
 
     @property

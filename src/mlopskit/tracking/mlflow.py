@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -109,7 +109,9 @@ class MlflowTracker(Tracker):
         location: A tracking URI such as ``sqlite:///mlflow.db`` or ``http://host:5000``. Left out,
             ``MLFLOW_TRACKING_URI``, and where that is silent ``sqlite:///mlflow.db``.
         connect_timeout_s: How long to wait for a server before it counts as down.
-        options: What every tracker takes: ``on_error``, ``flush_timeout_s``, ``journal_limit``.
+        on_error: ``"raise"`` makes loss fatal; see `Tracker`.
+        flush_timeout_s: How long flushing waits; see `Tracker`.
+        journal_limit: The most bytes of a run's journal; see `Tracker`.
 
     Raises:
         ConfigError: If the location is a folder: MLflow no longer keeps runs in files.
@@ -118,9 +120,17 @@ class MlflowTracker(Tracker):
     exactly_once: ClassVar[bool] = True
 
     def __init__(
-        self, location: str | None = None, *, connect_timeout_s: float = 5.0, **options: Any
+        self,
+        location: str | None = None,
+        *,
+        connect_timeout_s: float = 5.0,
+        on_error: Literal["warn", "raise"] = "warn",
+        flush_timeout_s: float = 10.0,
+        journal_limit: int = 1 << 30,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(
+            on_error=on_error, flush_timeout_s=flush_timeout_s, journal_limit=journal_limit
+        )
         self.uri = layout.checked_uri(location or os.environ.get("MLFLOW_TRACKING_URI"))
         self.connect_timeout_s = connect_timeout_s
         self._clients: dict[int, MlflowClient] = {}
@@ -131,8 +141,9 @@ class MlflowTracker(Tracker):
     @property
     def target(self) -> str:
         """The tracking URI, without a password."""
-        head, at, tail = self.uri.rpartition("@")
-        return f"mlflow:{head.partition('://')[0]}://{tail}" if at else f"mlflow:{self.uri}"
+        scheme, _, rest = self.uri.partition("://")
+        where = rest if scheme == "sqlite" else rest.rpartition("@")[2]
+        return f"mlflow:{scheme}://{where}"
 
     @property
     def capabilities(self) -> Capabilities:

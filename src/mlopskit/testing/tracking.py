@@ -1,0 +1,741 @@
+"""The contract of a tracker, as tests.
+
+Subclass it, override the fixture `line`, and pytest does the rest::
+
+    class TestMine(TrackerContract):
+        @pytest.fixture
+        def line(self, tmp_path):
+            return {"backend": "mine", "location": str(tmp_path / "store")}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from mlopskit.errors import Conflict, InvalidInput, InvalidName, NotFound, ParamConflict
+from mlopskit.kit import Kit
+from mlopskit.testing.tool import ToolContract
+from mlopskit.tracking import CAPABILITIES, Tracker
+from mlopskit.tracking.values import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from mlopskit.tool import Tool
+
+Line = str | dict[str, Any]
+
+HARD_PARAMS: dict[str, Any] = {
+    "none": None,
+    "true": True,
+    "one": 1,
+    "one as a float": 1.0,
+    "one as a text": "1",
+    "true as a text": "true",
+    "null as a text": "null",
+    "quoted": '"quoted"',
+    "empty": "",
+    "lines": "a\n\tb\x00c",
+    "surrogate": "\udc80",
+    "big": 2**70,
+    "tenth": 0.1,
+    "smallest": 5e-324,
+    "nan": math.nan,
+    "inf": -math.inf,
+    "minus zero": -0.0,
+    "long": "ü" * 100_000,
+    "nested": {"layers": [{"units": 64, "act": None}, (1, 2.0)], "weights": {0: 0.5, True: "x"}},
+    "marked": {"$": "tuple", "v": [1]},
+    "acc@1": "odd key",
+    "größe/α": "unicode key",
+    "a//b/../c": "no path",
+    "k" * 250: "long key",
+    "€" * 250: "long unicode key",
+    "_mk_a": "a key that looks escaped",
+}
+HARD_VALUES: list[float] = [
+    0.1,
+    math.nan,
+    math.inf,
+    -math.inf,
+    -0.0,
+    0.0,
+    5e-324,
+    1.7976931348623157e308,
+    2**53 + 1,
+    -(10**400),
+    True,
+]
+HARD_STEPS = [5, 3, 3, -7, 2**63 - 1, 2**63, 0]
+HOSTILE = [
+    "../x",
+    "/etc/passwd",
+    "a/../../x",
+    "a\\b",
+    "C:x",
+    "nul",
+    "a/\x00b",
+    "\u202ex",
+    "x" * 10_000,
+    "",
+    ".",
+    " x",
+    "a//b",
+]
+ODD_NAMES = [
+    "a b/c.txt",
+    "ü/@1#%2e.txt",
+    "mlopskit/odd/x.json",
+    "e\u0301.txt",
+    "a?b&c;d",
+    "-r",
+    "x/.y",
+]
+UNKNOWN = "f00d" * 8
+UNKNOWN_RUN: dict[str, Callable[[Tracker], object]] = {
+    "get_run": lambda tracker: tracker.get_run(UNKNOWN),
+    "get_metric_history": lambda tracker: tracker.get_metric_history(UNKNOWN, "loss"),
+    "list_artifacts": lambda tracker: tracker.list_artifacts(UNKNOWN),
+    "download_artifact": lambda tracker: tracker.download_artifact(UNKNOWN, "x", "."),
+    "delete_run": lambda tracker: tracker.delete_run(UNKNOWN),
+    "resume": lambda tracker: tracker.start_run(run_id=UNKNOWN, resume=True),
+}
+FILTERS = {
+    "": ["cnn", "mlp", "tree"],
+    "metrics.loss < 0.5": ["cnn", "mlp"],
+    "metrics.loss <= 0.25": ["cnn"],
+    "metrics.loss < 0.5 and params.lr > 0.01": ["mlp"],
+    "metrics.loss > 0.5 or params.lr = 0.01": ["cnn", "tree"],
+    "not metrics.loss < 0.5": ["tree"],
+    "params.model in ('cnn', 'tree')": ["cnn", "tree"],
+    "params.model not in ('cnn', 'tree')": ["mlp"],
+    "name like '%l%'": ["mlp"],
+    "tags.`best of` is null": ["mlp", "tree"],
+    'tags."best of" is not null': ["cnn"],
+    "metrics.acc@1 >= 0": ["cnn", "mlp"],
+    "metrics.acc@1 = inf": ["mlp"],
+    "params.opt.name = 'adam' and (status = 'finished' or name = 'x')": ["cnn", "tree"],
+    "params.lr is null": ["tree"],
+    "params.lr != 0.01": ["mlp"],
+    "params.lr = '0.01'": [],
+    "attributes.experiment = 'elsewhere'": [],
+    "started_at > '2020-01-01' and ended_at is not null": ["cnn", "mlp", "tree"],
+}
+
+OPENING = """
+import json, os, sys
+import mlopskit
+kit = mlopskit.Kit(tracking=json.loads(sys.argv[1]), home=sys.argv[2])
+tracker = kit.tracker
+"""
+STARTING = """
+with tracker.start_run("crowd", params={"worker": sys.argv[3]}) as run:
+    for step in range(20):
+        run.log_metrics({"loss": step / 7}, step=step)
+tracker.close()
+"""
+DYING = """
+run = tracker.start_run("doomed", params={"lr": 0.1})
+print(run.id, flush=True)
+for step in range(10**9):
+    run.log_metrics({"loss": step * 0.5}, step=step)
+    os.write(1, b"%d\\n" % step)
+"""
+
+
+class TrackerContract(ToolContract):
+    """Everything a caller may rely on, whichever tracker is behind."""
+
+    interface: ClassVar[type[Tool]] = Tracker
+    vocabulary: ClassVar[Mapping[str, str]] = CAPABILITIES
+    processes: ClassVar[int] = 8
+
+    @pytest.fixture
+    def line(self, tmp_path: Path) -> Line:
+        """Return the config line of an empty store. Each backend overrides this, and only this."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def home(self, tmp_path: Path) -> Path:
+        """Return the folder where the tests' journals lie."""
+        return tmp_path / "home"
+
+    @pytest.fixture
+    def tracker(self, line: Line, home: Path) -> Iterator[Tracker]:
+        """Return the tracker under test, opened through the kit as users do."""
+        with Kit(tracking=line, home=home) as kit:
+            yield kit.tracker
+
+    @pytest.fixture
+    def tool(self, tracker: Tracker) -> Tool:
+        """Return the tracker for the tests that all six domains share."""
+        return tracker
+
+    # What was logged reads back.
+
+    def test_a_run_reads_back_as_it_was_written(self, tracker: Tracker) -> None:
+        """Names, params, tags and the last metrics, with times and status."""
+        with tracker.start_run(
+            "flights", name="base line", params={"lr": 0.1}, tags={"team": "ü"}
+        ) as run:
+            run.log_metrics({"loss": 0.5, "acc": 0.25}, step=0)
+            run.log_metric("loss", 0.125, step=1)
+            run.set_tags({"team": "blue"})
+
+        record = tracker.get_run(run.id)
+
+        assert (record.id, record.name, record.experiment) == (run.id, "base line", "flights")
+        assert record.status == "finished"
+        assert record.params == {"lr": 0.1}
+        assert record.tags == {"team": "blue"}
+        assert record.metrics == {"loss": 0.125, "acc": 0.25}
+        assert record.last_steps == {"loss": 1, "acc": 0}
+        assert record.parent_id is None
+        assert record.started_at is not None
+        assert record.ended_at is not None
+        assert record.started_at.utcoffset() is not None
+        assert record.started_at <= record.ended_at
+
+    def test_every_param_keeps_its_type_and_nesting(self, tracker: Tracker) -> None:
+        """A text that looks like a number stays a text; 1, 1.0 and True are three params."""
+        with tracker.start_run(params=HARD_PARAMS) as run:
+            pass
+
+        found = tracker.get_run(run.id).params
+
+        assert set(found) == set(HARD_PARAMS)
+        for key, value in HARD_PARAMS.items():
+            assert to_json(found[key]) == to_json(value), key
+
+    def test_every_number_comes_back_exactly_and_in_order(self, tracker: Tracker) -> None:
+        """NaN, infinities, -0.0 and ints that no float equals."""
+        with tracker.start_run() as run:
+            for step, value in enumerate(HARD_VALUES):
+                run.log_metrics({"hard": value, f"hard@{step}": value}, step=step)
+
+        history = tracker.get_metric_history(run.id, "hard")
+        metrics = tracker.get_run(run.id).metrics
+
+        assert list(map(_exact, history.values)) == list(map(_exact, HARD_VALUES))
+        assert list(history.steps) == list(range(len(HARD_VALUES)))
+        assert list(history.timestamps) == sorted(history.timestamps)
+        for step, value in enumerate(HARD_VALUES):
+            assert _exact(metrics[f"hard@{step}"]) == _exact(value)
+
+    def test_steps_may_come_in_any_order(self, tracker: Tracker) -> None:
+        """Nothing is dropped or merged; the last value is that of the highest step."""
+        with tracker.start_run() as run:
+            for place, step in enumerate(HARD_STEPS):
+                run.log_metric("loss", place + 0.5, step=step)
+                run.log_metric("same", 1.5, step=step)
+
+        history = tracker.get_metric_history(run.id, "loss")
+        record = tracker.get_run(run.id)
+
+        assert list(history.steps) == HARD_STEPS
+        assert list(history.values) == [place + 0.5 for place in range(len(HARD_STEPS))]
+        assert list(tracker.get_metric_history(run.id, "same").steps) == HARD_STEPS
+        assert record.metrics["loss"] == HARD_STEPS.index(2**63) + 0.5
+        assert record.last_steps["loss"] == 2**63
+
+    def test_equal_points_are_all_kept(self, tracker: Tracker) -> None:
+        """The same value at the same step, logged three times, is three points."""
+        with tracker.start_run() as run:
+            for _ in range(3):
+                run.log_metric("loss", 0.5, step=1)
+
+        assert list(tracker.get_metric_history(run.id, "loss").values) == [0.5, 0.5, 0.5]
+
+    def test_a_step_left_out_follows_the_highest(self, tracker: Tracker) -> None:
+        """From 0, and after whatever was logged with a step."""
+        with tracker.start_run() as run:
+            run.log_metric("loss", 1.0)
+            run.log_metric("loss", 2.0, step=10)
+            run.log_metric("loss", 3.0)
+
+        assert list(tracker.get_metric_history(run.id, "loss").steps) == [0, 10, 11]
+
+    def test_scalars_of_numpy_are_numbers(self, tracker: Tracker) -> None:
+        """Values, steps and params, each as the Python number it holds."""
+        np = pytest.importorskip("numpy")
+        with tracker.start_run(params={"lr": np.float32(0.5), "n": np.int64(3)}) as run:
+            run.log_metrics({"loss": np.float32(0.25), "ok": np.bool_(True)}, step=np.int64(4))
+
+        record = tracker.get_run(run.id)
+
+        assert to_json(record.params["lr"]) == "0.5"
+        assert to_json(record.params["n"]) == "3"
+        assert record.metrics == {"loss": 0.25, "ok": 1.0}
+        assert record.last_steps == {"loss": 4, "ok": 4}
+
+    @pytest.mark.parametrize("value", ["0.5", None, [0.5], {}, 1j, b"1"], ids=repr)
+    def test_what_is_no_number_is_refused_as_a_metric(self, tracker: Tracker, value: Any) -> None:
+        """With the key, and nothing of the call is logged."""
+        with tracker.start_run() as run:
+            with pytest.raises(InvalidInput, match="loss"):
+                run.log_metrics({"fine": 1.0, "loss": value})
+            with pytest.raises(InvalidInput, match="step"):
+                run.log_metric("fine", 1.0, step=1.5)  # type: ignore[arg-type]  # on purpose
+
+        assert tracker.get_run(run.id).metrics == {}
+
+    def test_what_would_not_read_back_equal_is_refused_as_a_param(self, tracker: Tracker) -> None:
+        """Never stored as some text in its place."""
+        with tracker.start_run() as run:
+            for value in ({1, 2}, object(), b"bytes", [1, {"deep": {3}}]):
+                with pytest.raises(InvalidInput, match="read back"):
+                    run.log_params({"fine": 1, "odd": value})
+            with pytest.raises(InvalidInput, match="text"):
+                run.set_tags({"n": 1})  # type: ignore[dict-item]  # on purpose
+
+        assert tracker.get_run(run.id).params == {}
+
+    def test_a_param_is_given_once(self, tracker: Tracker) -> None:
+        """The same again is fine; another value, or another type, is not, unless asked for."""
+        with tracker.start_run(params={"lr": 1, "nan": math.nan}) as run:
+            run.log_params({"lr": 1, "nan": math.nan})
+            for other in (2, 1.0, True, "1"):
+                with pytest.raises(ParamConflict, match="'lr'"):
+                    run.log_params({"new": 0, "lr": other})
+            assert tracker.get_run(run.id).params.keys() == {"lr", "nan"}
+            run.log_params({"lr": (2,), "acc@1": 1}, overwrite=True)
+            run.log_params({"lr": (3,), "acc@1": "x" * 9000}, overwrite=True)
+
+        found = tracker.get_run(run.id).params
+        assert found["lr"] == (3,)
+        assert found["acc@1"] == "x" * 9000
+
+    def test_hard_tags_read_back(self, tracker: Tracker) -> None:
+        """Long, empty, with line ends, odd keys, and those that tools use for themselves."""
+        tags = {
+            "long": "ü" * 50_000,
+            "empty": "",
+            "lines": "a\nb\r\n\x00",
+            "quoted": '"x"',
+            "json": '{"$": "file", "v": "x"}',
+            "mlflow.runName": "not the name",
+            "acc@1": "odd",
+            "s" * 250: "long key",
+        }
+        with tracker.start_run(name="mine", tags=tags) as run:
+            pass
+
+        record = tracker.get_run(run.id)
+        assert record.tags == tags
+        assert record.name == "mine"
+
+    def test_names_that_nobody_could_keep_are_refused(self, tracker: Tracker) -> None:
+        """Before anything is stored, on every way in."""
+        with tracker.start_run() as run:
+            for name in ("", " x", "a\x00b", "\u202ex", "x" * 10_000):
+                with pytest.raises(InvalidName):
+                    run.log_metric(name, 1.0)
+                with pytest.raises(InvalidName):
+                    run.log_params({name: 1})
+                with pytest.raises(InvalidName):
+                    run.set_tags({name: "x"})
+                with pytest.raises(InvalidName):
+                    tracker.start_run(name)
+                with pytest.raises(InvalidName):
+                    tracker.start_run(name=name)
+            with pytest.raises(InvalidName):
+                tracker.start_run(run_id="../../x")
+
+        record = tracker.get_run(run.id)
+        assert (record.params, record.metrics, record.tags) == ({}, {}, {})
+
+    def test_secrets_are_removed_before_they_are_stored(self, tracker: Tracker, home: Path) -> None:
+        """By key and by look; numbers stay whatever their key."""
+        token = "ghp_" + "a1B2" * 9
+        with tracker.start_run(params={"api_key": "hunter22", "n": {"url": "s3://u:pw9@h"}}) as run:
+            run.set_tags({"note": f"uses {token}"})
+            run.log_text(f"token {token}", "log.txt")
+            journal = b"".join(path.read_bytes() for path in home.rglob("*") if path.is_file())
+
+        record = tracker.get_run(run.id)
+
+        assert record.params["api_key"] == "[redacted]"
+        assert "pw9" not in record.params["n"]["url"]
+        assert record.tags["note"] == "uses [redacted]"
+        for secret in (token, "hunter22", "pw9"):
+            assert secret.encode() not in journal
+
+    # The life of a run.
+
+    def test_a_block_that_raises_leaves_a_failed_run(self, tracker: Tracker) -> None:
+        """The caller's exception passes through untouched; what was logged is there."""
+        with pytest.raises(ZeroDivisionError), tracker.start_run() as run:
+            run.log_metric("loss", 0.5)
+            _ = 1 / 0
+
+        record = tracker.get_run(run.id)
+        assert (record.status, record.metrics) == ("failed", {"loss": 0.5})
+
+    def test_an_interrupted_block_leaves_a_killed_run(self, tracker: Tracker) -> None:
+        """Ctrl-C is nobody's failure."""
+        with pytest.raises(KeyboardInterrupt), tracker.start_run() as run:
+            raise KeyboardInterrupt
+
+        assert tracker.get_run(run.id).status == "killed"
+
+    def test_a_run_that_goes_on_reads_its_own_writes(self, tracker: Tracker) -> None:
+        """Without a flush, in the process that writes it."""
+        with tracker.start_run(params={"lr": 0.1}) as run:
+            run.log_metric("loss", 0.5, step=3)
+            record = tracker.get_run(run.id)
+            found = [each.id for each in tracker.search_runs("metrics.loss = 0.5")]
+
+        assert (record.status, record.ended_at) == ("running", None)
+        assert (record.params, record.metrics) == ({"lr": 0.1}, {"loss": 0.5})
+        assert found == [run.id]
+
+    def test_finishing_twice_is_fine_and_logging_afterwards_is_not(self, tracker: Tracker) -> None:
+        """The first status stays."""
+        run = tracker.start_run()
+        run.finish("failed")
+        run.finish()
+
+        for call in (
+            lambda: run.log_metric("loss", 1.0),
+            lambda: run.log_params({"lr": 1}),
+            lambda: run.set_tags({"a": "b"}),
+            lambda: run.log_text("x", "x.txt"),
+        ):
+            with pytest.raises(Conflict, match="finished"):
+                call()
+        assert tracker.get_run(run.id).status == "failed"
+
+    def test_what_is_delivered_leaves_no_journal_behind(self, tracker: Tracker, home: Path) -> None:
+        """And the run's handle says that all of it arrived."""
+        with tracker.start_run() as run:
+            run.log_text("x", "x.txt")
+            run.log_metric("loss", 0.5)
+            run.flush()
+            (status,) = run.delivery.values()
+            assert (status.delivered, status.pending, status.rejected) == (3, 0, 0)
+
+        (status,) = run.delivery.values()
+        assert (status.delivered, status.pending, status.rejected, status.error) == (4, 0, 0, "")
+        assert [path for path in home.rglob("*journal/*") if path.is_file()] == []
+
+    def test_a_run_can_be_taken_up_again(self, tracker: Tracker) -> None:
+        """It appends, keeps its name and params, and counts on from its last step."""
+        _needs(tracker, "resume")
+        with tracker.start_run("e", name="n", params={"lr": 0.1}) as first:
+            first.log_metric("loss", 1.0, step=5)
+
+        with tracker.start_run(run_id=first.id, resume=True) as run:
+            assert tracker.get_run(run.id).status == "running"
+            with pytest.raises(ParamConflict):
+                run.log_params({"lr": 0.2})
+            run.log_metric("loss", 0.5)
+
+        record = tracker.get_run(first.id)
+        assert (record.name, record.experiment, record.status) == ("n", "e", "finished")
+        history = tracker.get_metric_history(first.id, "loss")
+        assert (list(history.steps), list(history.values)) == ([5, 6], [1.0, 0.5])
+
+    def test_an_id_is_taken_once(self, tracker: Tracker) -> None:
+        """Unless the run is to be taken up again."""
+        own = "ab" * 16
+        with tracker.start_run(run_id=own):
+            pass
+
+        with pytest.raises(Conflict, match="resume=True"):
+            tracker.start_run(run_id=own)
+        with pytest.raises(InvalidInput, match="run_id"):
+            tracker.start_run(resume=True)
+
+    def test_runs_can_be_nested(self, tracker: Tracker) -> None:
+        """A parent is given as a handle or as an id."""
+        _needs(tracker, "nested_runs")
+        with tracker.start_run("e") as parent:
+            with tracker.start_run("e", parent=parent) as child:
+                pass
+            with tracker.start_run("e", parent=child.id) as grandchild:
+                pass
+
+        assert tracker.get_run(child.id).parent_id == parent.id
+        assert tracker.get_run(grandchild.id).parent_id == child.id
+        found = tracker.search_runs(f"parent_id = '{parent.id}'")
+        assert [each.id for each in found] == [child.id]
+
+    def test_several_runs_at_once_do_not_mix(self, tracker: Tracker) -> None:
+        """There is no current run."""
+        runs = [tracker.start_run("e", name=f"n{i}") for i in range(3)]
+        for step in range(4):
+            for number, run in enumerate(runs):
+                run.log_metric("loss", number * 10 + step, step=step)
+        for run in reversed(runs):
+            run.finish()
+
+        for number, run in enumerate(runs):
+            values = list(tracker.get_metric_history(run.id, "loss").values)
+            assert values == [number * 10 + step for step in range(4)]
+
+    def test_a_deleted_run_is_gone(self, tracker: Tracker) -> None:
+        """An open one is not deleted under its writer's hands."""
+        _needs(tracker, "delete")
+        with tracker.start_run("e") as run:
+            run.log_text("x", "x.txt")
+            with pytest.raises(Conflict, match="still open"):
+                tracker.delete_run(run.id)
+
+        tracker.delete_run(run.id)
+
+        with pytest.raises(NotFound):
+            tracker.get_run(run.id)
+        assert tracker.search_runs() == []
+
+    @pytest.mark.parametrize("call", UNKNOWN_RUN.values(), ids=UNKNOWN_RUN)
+    def test_an_unknown_run_is_not_found(
+        self, tracker: Tracker, call: Callable[[Tracker], object]
+    ) -> None:
+        """No exception of the tool's own reaches the caller."""
+        with pytest.raises(NotFound, match=f"no run '{UNKNOWN}'"):
+            call(tracker)
+
+    def test_an_unknown_metric_or_file_is_not_found(self, tracker: Tracker, tmp_path: Path) -> None:
+        """The message names what there is."""
+        with tracker.start_run() as run:
+            run.log_metric("loss", 1.0)
+            run.log_text("x", "notes.txt")
+
+        with pytest.raises(NotFound, match="loss"):
+            tracker.get_metric_history(run.id, "los")
+        with pytest.raises(NotFound, match=r"notes\.txt"):
+            tracker.download_artifact(run.id, "note.txt", tmp_path)
+
+    # Questions.
+
+    @pytest.fixture
+    def three(self, tracker: Tracker) -> Tracker:
+        """Return a tracker with three finished runs in one experiment, and one in another."""
+        rows: list[tuple[str, dict[str, Any], dict[str, float], dict[str, str]]] = [
+            (
+                "cnn",
+                {"lr": 0.01, "opt": {"name": "adam"}},
+                {"loss": 0.25, "acc@1": 0},
+                {"best of": "3"},
+            ),
+            ("mlp", {"lr": 0.1, "opt": {"name": "sgd"}}, {"loss": 0.375, "acc@1": math.inf}, {}),
+            ("tree", {"opt": {"name": "adam"}}, {"loss": 0.75, "acc@1": math.nan}, {}),
+        ]
+        for name, params, metrics, tags in rows:
+            with tracker.start_run("e", name=name, params={"model": name, **params}) as run:
+                run.log_metrics({"loss": 99.0}, step=-1)
+                run.log_metrics(metrics, step=1)
+                run.log_metrics({"loss": 77.0}, step=0)
+                run.set_tags(tags)
+        with tracker.start_run("other", name="cnn"):
+            pass
+        return tracker
+
+    def test_filters_find_the_runs_they_describe(self, three: Tracker) -> None:
+        """A metric is its value at the last step; what is not there never compares."""
+        for where, names in FILTERS.items():
+            found = sorted(run.name for run in three.search_runs(where, "e"))
+            assert found == names, where
+
+    def test_runs_come_in_the_order_asked_for(self, three: Tracker) -> None:
+        """The latest first if nothing is asked; NaN and what is missing last, either way."""
+
+        def names(*order: str) -> list[str]:
+            return [run.name for run in three.search_runs(experiment="e", order_by=order)]
+
+        assert names("metrics.loss desc") == ["tree", "mlp", "cnn"]
+        assert names("metrics.acc@1") == ["cnn", "mlp", "tree"]
+        assert names("metrics.acc@1 desc") == ["mlp", "cnn", "tree"]
+        assert names("params.lr desc") == ["mlp", "cnn", "tree"]
+        assert names("params.opt.name", "metrics.loss desc") == ["tree", "cnn", "mlp"]
+        assert sorted(names()) == ["cnn", "mlp", "tree"]
+
+    def test_a_limit_says_whether_it_kept_runs_back(self, three: Tracker) -> None:
+        """A search never cuts in silence."""
+        two = three.search_runs(experiment="e", limit=2)
+        best = three.search_runs(experiment="e", order_by="metrics.loss", limit=1)
+
+        assert (len(two), two.truncated) == (2, True)
+        assert ([run.name for run in best], best.truncated) == (["cnn"], True)
+        assert not three.search_runs(experiment="e", limit=3).truncated
+        assert len(three.search_runs(limit=None)) == 4
+        with pytest.raises(InvalidInput, match="column 14"):
+            three.search_runs("metrics.loss ! 3")
+
+    def test_experiments_are_listed(self, three: Tracker) -> None:
+        """Each that has a run, at least."""
+        found = {each.name: each.runs for each in three.list_experiments()}
+
+        assert {"e", "other"} <= set(found)
+        assert found["e"] in (3, None)
+        assert three.search_runs(experiment="nowhere") == []
+
+    # Files.
+
+    def test_files_come_back_byte_by_byte(self, tracker: Tracker, tmp_path: Path) -> None:
+        """An empty one, two of equal content, a binary one, and whole folders."""
+        folder = tmp_path / "plots"
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "a.bin").write_bytes(bytes(range(256)))
+        (folder / "empty").write_bytes(b"")
+        with tracker.start_run() as run:
+            run.log_artifact(folder)
+            run.log_artifact(folder / "deep" / "a.bin", "copy.bin")
+            run.log_dict({"a": [1, None]}, "d.json")
+            run.log_text("first", "notes.txt")
+            run.log_text("second", "notes.txt")
+            (folder / "deep" / "a.bin").write_bytes(b"changed afterwards")
+
+        found = {each.name: each for each in tracker.list_artifacts(run.id)}
+
+        assert list(found) == ["copy.bin", "d.json", "notes.txt", "plots/deep/a.bin", "plots/empty"]
+        assert found["plots/empty"].size == 0
+        assert found["copy.bin"].digest == found["plots/deep/a.bin"].digest
+        got = tmp_path / "got"
+        path = tracker.download_artifact(run.id, "plots/deep/a.bin", got)
+        assert path == got / "plots/deep/a.bin"
+        assert path.read_bytes() == bytes(range(256))
+        assert tracker.download_artifact(run.id, "plots/empty", got).read_bytes() == b""
+        assert tracker.download_artifact(run.id, "notes.txt", got).read_text() == "second"
+        assert json.loads(tracker.download_artifact(run.id, "d.json", got).read_text()) == {
+            "a": [1, None]
+        }
+
+    @pytest.mark.parametrize("name", HOSTILE, ids=lambda name: ascii(name)[:12])
+    def test_a_hostile_name_leaves_no_folder(
+        self, tracker: Tracker, tmp_path: Path, name: str
+    ) -> None:
+        """It is refused on every way in and out."""
+        with tracker.start_run() as run:
+            with pytest.raises(InvalidName):
+                run.log_text("x", name)
+            with pytest.raises(InvalidName):
+                run.log_artifact(__file__, name)
+
+        with pytest.raises((InvalidName, NotFound)):
+            tracker.download_artifact(run.id, name, tmp_path / "got")
+        assert tracker.list_artifacts(run.id) == []
+
+    def test_odd_but_harmless_names_are_kept(self, tracker: Tracker, tmp_path: Path) -> None:
+        """Blanks, Unicode, what URLs escape, and the names that backends use themselves."""
+        with tracker.start_run() as run:
+            for name in ODD_NAMES:
+                run.log_text(name, name)
+
+        assert sorted(each.name for each in tracker.list_artifacts(run.id)) == sorted(ODD_NAMES)
+        for name in ODD_NAMES:
+            path = tracker.download_artifact(run.id, name, tmp_path / "got")
+            assert path.read_text() == name
+
+    # Threads, processes, deaths.
+
+    def test_threads_share_a_handle(self, tracker: Tracker) -> None:
+        """Nothing is lost, and what one thread logs stays in its order."""
+        with tracker.start_run() as run:
+
+            def work(number: int) -> None:
+                for step in range(50):
+                    run.log_metrics({f"t{number}": step * 0.5, "all": 1.0}, step=step)
+
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        for number in range(8):
+            history = tracker.get_metric_history(run.id, f"t{number}")
+            assert list(history.steps) == list(range(50))
+        assert len(tracker.get_metric_history(run.id, "all")) == 400
+
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_forked_child_may_log_to_its_parents_run(self, tracker: Tracker) -> None:
+        """What it logs is there once; the run stays its parent's to finish."""
+        with tracker.start_run() as run:
+            run.log_metric("parent", 1.0)
+            child = os.fork()
+            if child == 0:
+                try:
+                    for step in range(20):
+                        run.log_metric("child", step + 0.5, step=step)
+                    run.finish("failed")
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            run.log_metric("parent", 2.0)
+
+        assert list(tracker.get_metric_history(run.id, "child").steps) == list(range(20))
+        assert len(tracker.get_metric_history(run.id, "parent")) == 2
+        assert tracker.get_run(run.id).status == "finished"
+
+    def test_many_processes_may_open_a_new_store_at_once(self, line: Line, home: Path) -> None:
+        """None fails, and everything that each of them logged is there."""
+        workers = [_child(STARTING, line, home, str(i)) for i in range(self.processes)]
+        for worker in workers:
+            _, errors = worker.communicate(timeout=240)
+            assert worker.returncode == 0, errors
+
+        with Kit(tracking=line, home=home) as kit:
+            runs = kit.tracker.search_runs(experiment="crowd", limit=None)
+            steps = [list(kit.tracker.get_metric_history(run.id, "loss").steps) for run in runs]
+
+        assert sorted(int(run.params["worker"]) for run in runs) == list(range(self.processes))
+        assert all(each == list(range(20)) for each in steps)
+
+    def test_a_killed_process_loses_nothing_that_was_acknowledged(
+        self, line: Line, home: Path
+    ) -> None:
+        """Its run reads lost, a sync delivers the rest, and nothing is there twice."""
+        with _child(DYING, line, home) as worker:
+            assert worker.stdout is not None
+            run_id = worker.stdout.readline().strip()
+            acknowledged = [int(worker.stdout.readline()) for _ in range(300)]
+            worker.send_signal(signal.SIGKILL)
+            # Not `communicate`, which would drop what `readline` has read ahead.
+            acknowledged += [int(each) for each in worker.stdout.read().split("\n")[:-1]]
+
+        with Kit(tracking=line, home=home) as kit:
+            report = kit.tracker.sync()
+            record = kit.tracker.get_run(run_id)
+            steps = list(kit.tracker.get_metric_history(run_id, "loss").steps)
+            again = kit.tracker.sync()
+
+        assert record.status == "lost"
+        assert record.params == {"lr": 0.1}
+        # One more may have been written and not yet acknowledged.
+        assert steps in (acknowledged, [*acknowledged, len(acknowledged)])
+        assert (report.pending, again.delivered, again.pending) == ({}, 0, {})
+        assert [path for path in home.rglob("*.journal") if path.is_file()] == []
+
+
+def _needs(tracker: Tracker, capability: str) -> None:
+    line = tracker.capabilities[capability]
+    if not line:
+        pytest.skip(f"{capability}: {line.note}")
+
+
+def _exact(value: Any) -> str:
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, int) and abs(number) <= 2**53:
+        number = float(number)
+    return repr(number)
+
+
+def _child(code: str, line: Line, home: Path, *more: str) -> subprocess.Popen[str]:
+    """Start a process of its own that has opened the same tracker."""
+    return subprocess.Popen(
+        [sys.executable, "-c", OPENING + code, json.dumps(line), str(home), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
