@@ -29,7 +29,7 @@ STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
     "timeout_s",
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
+    default=10.0,
     show_default=True,
     metavar="SECONDS",
     help="How long a tool may take to answer.",
