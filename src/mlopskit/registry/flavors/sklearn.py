@@ -64,7 +64,7 @@ REVIEWED: Final = frozenset(
         "sklearn.feature_selection._univariate_selection.f_classif",
         "sklearn.feature_selection._univariate_selection.f_regression",
         "sklearn.utils.validation.check_array",
-        # A partial is of a function that is named and reviewed by itself; building it calls nothing.
+        # Building a partial calls nothing, and its function has to be reviewed by itself.
         "functools.partial",
         "numpy.dtype",
         "numpy.random._generator.Generator",
