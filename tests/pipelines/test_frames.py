@@ -8,7 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from mlopskit.pipelines import pipeline, step
 from mlopskit.pipelines.files import Files, Unstorable
+from mlopskit.pipelines.local import LocalRunner
 from mlopskit.pipelines.values import Decoder, Encoder
 from mlopskit.storage import Blobs
 
@@ -188,3 +190,33 @@ def test_frames_of_polars_come_back_equal(store: Store) -> None:
 def test_a_polars_frame_of_python_objects_is_refused(store: Store) -> None:
     with pytest.raises(Unstorable, match="not kept exactly"):
         store.there_and_back(pl.DataFrame({"o": pl.Series([object()], dtype=pl.Object)}))
+
+
+@step(cache=False)
+def overwritten(array: Any, table: Any) -> list[float]:
+    array[0] += 1
+    table.loc[0, "a"] += 1
+    return [float(array[0]), float(table["a"][0])]
+
+
+@step(retries=1, cache=False)
+def overwritten_twice(array: Any) -> float:
+    array[0] += 1
+    if array[0] == 1 and not TRIED:
+        TRIED.append(1)
+        raise RuntimeError
+    return float(array[0])
+
+
+TRIED: list[int] = []
+
+
+def test_an_array_and_a_frame_that_two_steps_change_reach_each_unchanged(tmp_path: Path) -> None:
+    @pipeline
+    def changing(array: Any, table: Any) -> Any:
+        return [overwritten(array, table), overwritten(array, table), overwritten_twice(array)]
+
+    array, table = np.zeros(2), pd.DataFrame({"a": [0.0]})
+    with LocalRunner(tmp_path / "pipelines") as runner:
+        assert runner.run(changing, array, table).output == [[1, 1], [1, 1], 1]
+    assert array[0] == 0

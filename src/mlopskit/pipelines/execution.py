@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Final
 from mlopskit.errors import RunCancelled, StepFailed, StorageError
 from mlopskit.pipelines.entities import NoValue, PipelineRun, StepRun
 from mlopskit.pipelines.files import Unstorable
-from mlopskit.pipelines.promises import find_promises, resolve
+from mlopskit.pipelines.handover import GONE, Handover
 from mlopskit.pipelines.scratch import folders_in
-from mlopskit.pipelines.values import Encoder, dumped, part_of
+from mlopskit.pipelines.values import Encoder, dumped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from mlopskit.pipelines.graph import Graph, Node
     from mlopskit.pipelines.keys import Keys
@@ -39,24 +39,6 @@ logger = logging.getLogger(__name__)
 
 LONGEST_TRACEBACK: Final = 20_000  # characters
 ASK_AGAIN_S: Final = 0.05  # how often a key that another process holds is asked for
-_GONE: Final = object()
-
-
-@dataclass
-class _Made:
-    """The value of a step that has finished.
-
-    Attributes:
-        stored: Its document, if it could be stored.
-        live: The value itself, until nobody needs it any more.
-        uses: How many promises of it are still to be resolved.
-        shared: Whether there was more than one.
-    """
-
-    stored: Stored | None
-    live: Any
-    uses: int
-    shared: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class _Outcome:
     node: Node
     seconds: float
     attempts: int
-    value: Any = _GONE
+    value: Any = GONE
     stored: Stored | None = None
     reason: str = ""
     error: BaseException | None = None
@@ -105,8 +87,7 @@ class Execution:
         self._note = note
         self._steps: dict[str, StepRun] = dict(run.steps)
         self._position = {name: position for position, name in enumerate(self._steps)}
-        self._uses = _uses(graph)
-        self._made: dict[str, _Made] = {}
+        self._values = Handover(graph, store.decoder)
         self._errors: dict[str, BaseException] = {}
         self._held: dict[str, Lock] = {}
         self._running: set[str] = set()
@@ -180,7 +161,7 @@ class Execution:
 
     def _begin(self, node: Node) -> bool:
         """Begin a step, or take its value from the cache; tell if it has to wait for another."""
-        key, reason = self._keys.key(node, self._document_of)
+        key, reason = self._keys.key(node, self._values.document)
         if key is not None:
             if self._from_cache(node, key):
                 return True
@@ -213,7 +194,7 @@ class Execution:
         if found is None:
             return False
         stored, run_id = found
-        self._keep(node, stored, _GONE)
+        self._values.keep(node.name, stored, GONE)
         self._change(
             node,
             status="finished",
@@ -255,8 +236,7 @@ class Execution:
         step, wait_s = node.step, node.step.retry_wait_s
         for attempt in range(1, step.retries + 2):
             try:
-                arguments = resolve(dict(node.arguments.arguments), self._value_of)
-                bound = node.bound(arguments)
+                bound = node.bound(self._values.arguments(node))
                 return step.function(*bound.args, **bound.kwargs), attempt, None
             except Exception as exc:  # noqa: BLE001 - it becomes the cause of StepFailed
                 error = _from_the_step(exc, node)
@@ -279,7 +259,7 @@ class Execution:
             return
         if outcome.reason:
             self._note(node.name, outcome.reason)
-        self._keep(node, outcome.stored, outcome.value)
+        self._values.keep(node.name, outcome.stored, outcome.value)
         reason = outcome.reason or self._steps[node.name].uncached_reason
         self._change(
             node,
@@ -316,8 +296,7 @@ class Execution:
                 self._skip_children(child)
 
     def _release_children(self, node: Node) -> None:
-        for parent in node.parents:
-            self._used(parent, len([p for p in _promises_of(node) if p.node == parent]))
+        self._values.given(node)
         for child in self._children[node.name]:
             self._missing[child.name] -= 1
             if not self._missing[child.name] and self._steps[child.name].status == "waiting":
@@ -333,43 +312,6 @@ class Execution:
         self._steps[node.name] = step
         self._store.history.save_step(self._run.id, self._position[node.name], step, document)
 
-    def _keep(self, node: Node, stored: Stored | None, live: Any) -> None:
-        uses = self._uses[node.name]
-        self._made[node.name] = _Made(stored, live if uses else _GONE, uses, uses > 1)
-
-    def _used(self, name: str, times: int) -> None:
-        made = self._made[name]
-        made.uses -= times
-        if made.uses <= 0:
-            made.live = _GONE
-
-    def _document_of(self, promise: Promise) -> Any:
-        """Return the document of a promise's value, for keys and for the output.
-
-        Raises:
-            Unstorable: If the value has none.
-        """
-        made = self._made[promise.node]
-        if made.stored is None:
-            raise Unstorable(f"the value of step {promise.node!r} cannot be stored")
-        return part_of(made.stored.document, promise.path)
-
-    def _value_of(self, promise: Promise) -> Any:
-        """Return the value of a promise; what others will see too is a copy of one's own."""
-        made = self._made[promise.node]
-        stored = made.stored
-        live = made.live
-        if stored is not None and (
-            live is _GONE or stored.files or (stored.mutable and made.shared)
-        ):
-            try:
-                return self._store.decoder.value(part_of(stored.document, promise.path))
-            except KeyError:
-                live = self._store.decoder.value(stored.document)
-        for index in promise.path:
-            live = live[index]
-        return live
-
     def _end_finished(self) -> PipelineRun:
         document, reason = None, ""
         try:
@@ -377,14 +319,14 @@ class Execution:
             document = dumped(encoder.document(self._graph.output))
         except (Unstorable, StorageError) as exc:
             reason = f"the output could not be stored: {exc}"
-        output = resolve(self._graph.output, self._value_of)
+        output = self._values.output(self._graph)
         return self._end("finished", output, document, reason)
 
     def _output_document(self, promise: Promise) -> Any:
         try:
-            return self._document_of(promise)
+            return self._values.document(promise)
         except KeyError:
-            return self._store.put(self._value_of(promise)).document
+            return self._store.put(self._values.value(promise)).document
 
     def _end_failed(self) -> PipelineRun:
         first, *others = sorted(self._errors, key=self._position.__getitem__)
@@ -423,17 +365,6 @@ class Execution:
         )
         self._store.history.end(run, document, reason)
         return run
-
-
-def _uses(graph: Graph) -> Mapping[str, int]:
-    """Count the promises of every node's value, those in the output included."""
-    found = [promise for node in graph.nodes for promise in _promises_of(node)]
-    found += find_promises(graph.output)
-    return Counter(promise.node for promise in found)
-
-
-def _promises_of(node: Node) -> list[Promise]:
-    return find_promises(dict(node.arguments.arguments))
 
 
 def _from_the_step(error: Exception, node: Node) -> Exception:

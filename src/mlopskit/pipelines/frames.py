@@ -39,6 +39,11 @@ def to_bytes(value: Any) -> tuple[str, bytes] | str | None:
         return f"{type(exc).__name__}: {exc}"
 
 
+def is_mutable(value: Any) -> bool:
+    """Tell whether a value is an array or a frame that can be changed in place, and has `copy`."""
+    return _kind(value) in ("numpy.ndarray", "pandas.DataFrame", "pandas.Series")
+
+
 def from_bytes(kind: str, content: bytes) -> Any:
     """Return the value of which `to_bytes` made these."""
     if kind.startswith("numpy"):

@@ -57,7 +57,7 @@ def echo(value: Any) -> Any:
 
 
 @step
-def extended(items: list[int]) -> list[int]:
+def extended(items: list[int], salt: int = 0) -> list[int]:
     """Change what comes in, and return it."""
     items.append(len(items))
     return items
@@ -228,6 +228,18 @@ class RunnerContract(ToolContract):
 
         for _ in range(2):
             assert tool.run(shared).output == [[7, 1], [7, 1], [7]]
+
+    def test_a_param_that_two_steps_change_reaches_each_of_them_unchanged(
+        self, tool: Runner
+    ) -> None:
+        @pipeline
+        def given(items: list[int]) -> Any:
+            return [extended(items), join("a"), extended(items, salt=1)]
+
+        items = [7]
+        for _ in range(2):
+            assert tool.run(given, items).output == [[7, 1], "a", [7, 1]]
+        assert items == [7]
 
     def test_a_file_comes_back_with_its_name_and_contents(self, tool: Runner) -> None:
         self.needs(tool, "values")
