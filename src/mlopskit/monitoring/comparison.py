@@ -124,10 +124,8 @@ def _measured(name: str, current: AnyColumn, reference: AnyColumn, rules: Rules)
 
 
 def _untestable(current: AnyColumn, reference: AnyColumn, rules: Rules) -> str:
-    if current.kind != reference.kind:
-        return (
-            f"It was {reference.kind} ({reference.dtype}) and is {current.kind} ({current.dtype})."
-        )
+    if _retyped(current, reference):
+        return f"Its type was {reference.dtype} and is {current.dtype}."
     if current.kind == "other":
         return f"Values of the type {reference.dtype} are not compared."
     few = min(current.present, reference.present)
@@ -137,13 +135,19 @@ def _untestable(current: AnyColumn, reference: AnyColumn, rules: Rules) -> str:
     return ""
 
 
+def _retyped(current: AnyColumn, reference: AnyColumn) -> bool:
+    """Tell whether a column changed its type. An int that became a float is still a number."""
+    if current.kind != reference.kind:
+        return True
+    both = current.present and reference.present
+    return bool(both) and current.kind == "other" and current.dtype != reference.dtype
+
+
 def _noted(name: str, current: AnyColumn, reference: AnyColumn, rules: Rules) -> list[Finding]:
     """Return what should be known of a column beside its drift."""
     why = _untestable(current, reference, rules)
-    if current.kind != reference.kind:
+    if _retyped(current, reference):
         kind, severity = ("retyped_column", "error")
-        if current.kind == "other" and not current.present:
-            kind, severity = ("not_compared", "info")
     elif current.kind == "other":
         kind, severity = ("not_compared", "info")
     elif why:

@@ -19,7 +19,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     adjusted = [1.0] * n
     least = 1.0
     for rank, at in reversed(list(enumerate(_ascending(p_values), start=1))):
-        least = min(least, p_values[at] * n / rank)
+        # Rounding may not make a p-value smaller than it was.
+        least = min(least, max(p_values[at], p_values[at] * n / rank))
         adjusted[at] = least
     return adjusted
 

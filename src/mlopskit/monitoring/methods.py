@@ -82,14 +82,15 @@ def cells(
 ) -> tuple[Counts, Counts]:
     """Return both sides' counts in groups that are large enough for a test.
 
-    Numbers are put into ten groups of the same share of the reference. Of what remains, groups in
+    Numbers are put into ten groups of the same share of the reference, and two for what lies
+    below and above all of it. Of what remains, groups in
     which fewer than 5 rows are expected on the smaller side are taken together.
     """
     one, two = fine(reference), fine(current)
     if isinstance(reference, NumericColumn):
         where = deciles(one)
-        one = np.bincount(where, weights=one, minlength=GROUPS).astype(np.float64)
-        two = np.bincount(where, weights=two, minlength=GROUPS).astype(np.float64)
+        one = np.bincount(where, weights=one, minlength=GROUPS + 2).astype(np.float64)
+        two = np.bincount(where, weights=two, minlength=GROUPS + 2).astype(np.float64)
     both = one + two
     rare = both * min(one.sum(), two.sum()) / both.sum() < LEAST_EXPECTED
     a = np.append(one[~rare], one[rare].sum())
@@ -99,9 +100,14 @@ def cells(
 
 
 def deciles(counts: Counts, groups: int = GROUPS) -> NDArray[np.intp]:
-    """Return for every fine group of a reference which of the equal shares its middle lies in."""
+    """Return for every fine group of a reference which of the equal shares its middle lies in.
+
+    Groups below all of the reference get the number `groups`, those above all of it the next.
+    """
     middle = (np.cumsum(counts) - counts / 2) / counts.sum()
+    seen = np.flatnonzero(counts)
     groups_of: NDArray[np.intp] = np.minimum((middle * groups).astype(np.intp), groups - 1)
+    groups_of[: seen[0]], groups_of[seen[-1] + 1 :] = groups, groups + 1
     return groups_of
 
 

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 # equal steps follow the tails, and a column with at most 64 values is counted value by value.
 QUANTILES: Final = 96
 STEPS: Final = 32
+TAILS: Final = (0.001, 0.002, 0.004, 0.006, 0.994, 0.996, 0.998, 0.999)
 FEW_VALUES: Final = 64
 CELLS: Final = 8192
 # Most values of a categorical column that are counted by name.
 MOST_CATEGORIES: Final = 256
 LONGEST_VALUE: Final = 128
+CATEGORICAL: Final = (nw.String, nw.Categorical, nw.Enum, nw.Boolean, nw.Object)
 
 
 def profile(frame: Any, what: str, like: Profile | None = None) -> Profile:
@@ -52,7 +54,11 @@ def profile(frame: Any, what: str, like: Profile | None = None) -> Profile:
             "compare. Give one row at least."
         )
     known = like.columns if like is not None else {}
-    columns = {name: _column(opened[name], known.get(name)) for name in opened.columns}
+    # What is not counted in groups of `like` is only noted: there is nothing to compare it with,
+    # and groups that every partition chose for itself would not merge.
+    columns = {
+        name: _column(opened[name], known.get(name), alone=like is None) for name in opened.columns
+    }
     return Profile(n=n, columns=columns)
 
 
@@ -79,13 +85,13 @@ def _opened(frame: Any, what: str) -> nw.DataFrame[Any]:
     return opened
 
 
-def _column(series: nw.Series[Any], like: AnyColumn | None) -> AnyColumn:
+def _column(series: nw.Series[Any], like: AnyColumn | None, *, alone: bool) -> AnyColumn:
     dtype = series.dtype
     nulls = int(series.null_count())
     rows = {"dtype": str(dtype), "n": len(series), "nulls": nulls}
     if nulls == len(series):
         return _without_values(rows, like)
-    if dtype.is_numeric():
+    if dtype.is_numeric() and (alone or isinstance(like, NumericColumn)):
         values = _floats(series.drop_nulls() if nulls else series)
         nans = np.isnan(values)
         missing = int(np.count_nonzero(nans))
@@ -94,7 +100,7 @@ def _column(series: nw.Series[Any], like: AnyColumn | None) -> AnyColumn:
             return _without_values(rows, like)
         grid = like if isinstance(like, NumericColumn) else None
         return _numeric(values[~nans] if missing else values, rows, grid)
-    if dtype in (nw.String, nw.Categorical, nw.Enum, nw.Boolean, nw.Object):
+    if dtype in CATEGORICAL and (alone or isinstance(like, CategoricalColumn)):
         grid_of_values = like if isinstance(like, CategoricalColumn) else None
         return _categorical(_counted(series, nulls), rows, grid_of_values)
     return OtherColumn(**rows)
@@ -183,12 +189,13 @@ def make_edges(finite: Floats) -> Floats:
     distinct = ordered[is_first]
     if len(distinct) <= FEW_VALUES:
         return _with_value_below(distinct, distinct)
-    at = np.arange(1, QUANTILES + 1) * (len(ordered) - 1) // QUANTILES
-    quantiles = ordered[at]
+    quantiles = ordered[np.arange(1, QUANTILES + 1) * (len(ordered) - 1) // QUANTILES]
     heavy = quantiles[1:][quantiles[1:] == quantiles[:-1]]
+    tails = ordered[(np.array(TAILS) * (len(ordered) - 1)).astype(np.intp)]
     low, high = ordered[0], ordered[-1]
-    steps = low + (high / STEPS - low / STEPS) * np.arange(STEPS + 1)
-    return _with_value_below(np.concatenate([quantiles, steps]), np.append(heavy, low))
+    way = np.linspace(0.0, 1.0, STEPS + 1)
+    steps = low * (1.0 - way) + high * way
+    return _with_value_below(np.concatenate([quantiles, tails, steps]), np.append(heavy, low))
 
 
 def _with_value_below(edges: Floats, alone: Floats) -> Floats:
