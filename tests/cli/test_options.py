@@ -116,7 +116,7 @@ def test_a_list_of_lines_is_read_as_in_a_file(cli: Callable[..., Done]) -> None:
     [
         (["doktor"], "There is no command 'doktor'. Did you mean 'doctor'?"),
         (["zzz"], "There is no command 'zzz'. Commands: demo, backends,"),
-        (["config", "--jsn"], "--jsn"),
+        (["config", "--jsn"], "--json"),
         (["--hom", "x", "config"], "--home"),
         (["config", "--home", " "], "it is empty"),
         (["config", "-c", "tracking"], "-c 'tracking': write domain=line"),
