@@ -136,8 +136,8 @@ def one_process(number: int, rounds: int) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", choices=["hello", "ours"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlopskit.serving.base import CAPABILITIES, Server
+from mlopskit.serving.base import Server
 from mlopskit.serving.entities import (
     Deployment,
     ModelMetadata,
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mlopskit.serving.client import Answer, InferenceClient
 
 __all__ = [
-    "CAPABILITIES",
     "Answer",
     "ArrayPredictor",
     "Deployment",

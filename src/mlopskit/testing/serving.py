@@ -1,7 +1,7 @@
 """What every model server keeps.
 
 Give `ServerContract` a fixture ``tool`` that returns a server that was never started; it is closed
-afterwards. A backend that serves from elsewhere may take `ECHO` and the other predictors here as
+afterwards. A backend that serves from elsewhere may take `Echo` and the other predictors here as
 the models to deploy.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from mlopskit.errors import BackendError, InvalidInput, InvalidName, NotFound
-from mlopskit.serving import CAPABILITIES, InferenceClient, Predictor, Server, TensorSpec
+from mlopskit.serving import InferenceClient, Predictor, Server, TensorSpec
+from mlopskit.serving.base import CAPABILITIES
 from mlopskit.testing.tool import ToolContract
 
 if TYPE_CHECKING:
