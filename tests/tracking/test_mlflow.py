@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +18,7 @@ from mlopskit.kit import Kit
 from mlopskit.testing.tracking import Line, TrackerContract
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 mlflow = pytest.importorskip("mlflow")
@@ -111,34 +116,73 @@ def test_mlflows_own_pages_show_what_was_logged(line: Line, tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.network
 def test_a_server_that_refuses_costs_nothing_and_gets_all_of_it_later(
     line: Line, tmp_path: Path
 ) -> None:
     assert isinstance(line, dict)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # Bound and not listening: every connection is refused.
-        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        down = {"backend": "mlflow", "location": url, "flush_timeout_s": 0.5}
+        port = taken.getsockname()[1]
+        down = {"backend": "mlflow", "location": f"http://127.0.0.1:{port}", "flush_timeout_s": 60}
         with Kit(tracking=down, home=tmp_path / "home") as kit:
-            with kit.tracker.start_run("e", params={"lr": 0.1}) as run:
-                run.log_metric("loss", 0.5, step=1)
+            with kit.tracker.start_run("e", params={"lr": 0.1, "acc@1": "x" * 9000}) as run:
+                run.log_metrics({"loss": 0.5, "up": math.inf}, step=1)
+                run.log_text("hello", "deep/notes.txt")
             (status,) = run.delivery.values()
             with pytest.raises(Unavailable, match="127"):
                 kit.tracker.ping(timeout_s=2)
             with pytest.raises(Unavailable):
                 kit.tracker.get_run(run.id)
-
-    assert status.delivered == 0
+    assert (status.delivered, status.rejected) == (0, 0)
     assert status.pending > 0
-    (journal,) = (tmp_path / "home").rglob("*.journal")
-    # The server's address is the store's from now on, as if it had come back.
-    moved = journal.read_bytes()
-    assert url.encode() in moved
+
+    with (
+        server(line["location"], port, tmp_path),
+        Kit(tracking=down, home=tmp_path / "home") as kit,
+    ):
+        while True:
+            with suppress(Unavailable):
+                kit.tracker.ping(timeout_s=5)
+                break
+        report = kit.tracker.sync()
+        record = kit.tracker.get_run(run.id)
+        path = kit.tracker.download_artifact(run.id, "deep/notes.txt", tmp_path / "got")
+        url = kit.tracker.run_url(run.id)
+
+    assert (report.delivered, report.rejected, report.pending) == (5, 0, {})
+    assert (record.status, record.metrics) == ("finished", {"loss": 0.5, "up": math.inf})
+    assert record.params == {"lr": 0.1, "acc@1": "x" * 9000}
+    assert path.read_text() == "hello"
+    assert url is not None
+    assert url.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+
+
+@contextmanager
+def server(store: str, port: int, folder: Path) -> Iterator[None]:
+    """Run MLflow's server without its command line, which would take half a minute to start."""
+    code = f"import uvicorn; uvicorn.run('mlflow.server.fastapi_app:app', port={port})"
+    environment = {
+        **os.environ,
+        "_MLFLOW_SERVER_FILE_STORE": store,
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+    }
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=log, stderr=log
+        )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize("location", ["mlruns", "./mlruns", "file:///tmp/mlruns", "/tmp/mlruns"])
 def test_a_folder_is_refused_with_the_way_out(location: str) -> None:
-    with pytest.raises(ConfigError, match="sqlite:///mlflow.db"):
+    with pytest.raises(ConfigError, match=r"sqlite:///mlflow\.db"):
         _ = Kit(tracking=f"mlflow:{location}").tracker
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlopskit.tool import Tool
 
-Line = str | dict[str, Any]
+Line = str | dict[str, Any] | list[Any]
 
 HARD_PARAMS: dict[str, Any] = {
     "none": None,
@@ -156,7 +156,7 @@ for step in range(10**9):
 class TrackerContract(ToolContract):
     """Everything a caller may rely on, whichever tracker is behind."""
 
-    interface: ClassVar[type[Tool]] = Tracker
+    interface: ClassVar[type[Tool]] = Tracker  # type: ignore[type-abstract]  # only looked at
     vocabulary: ClassVar[Mapping[str, str]] = CAPABILITIES
     processes: ClassVar[int] = 8
 
@@ -383,7 +383,8 @@ class TrackerContract(ToolContract):
 
     def test_an_interrupted_block_leaves_a_killed_run(self, tracker: Tracker) -> None:
         """Ctrl-C is nobody's failure."""
-        with pytest.raises(KeyboardInterrupt), tracker.start_run() as run:
+        run = tracker.start_run()
+        with pytest.raises(KeyboardInterrupt), run:
             raise KeyboardInterrupt
 
         assert tracker.get_run(run.id).status == "killed"
@@ -421,11 +422,12 @@ class TrackerContract(ToolContract):
             run.log_text("x", "x.txt")
             run.log_metric("loss", 0.5)
             run.flush()
-            (status,) = run.delivery.values()
-            assert (status.delivered, status.pending, status.rejected) == (3, 0, 0)
+            for status in run.delivery.values():
+                assert (status.delivered, status.pending, status.rejected) == (3, 0, 0)
 
-        (status,) = run.delivery.values()
-        assert (status.delivered, status.pending, status.rejected, status.error) == (4, 0, 0, "")
+        for status in run.delivery.values():
+            assert (status.delivered, status.pending, status.rejected) == (4, 0, 0)
+            assert status.error == ""
         assert [path for path in home.rglob("*journal/*") if path.is_file()] == []
 
     def test_a_run_can_be_taken_up_again(self, tracker: Tracker) -> None:
@@ -733,7 +735,7 @@ def _exact(value: Any) -> str:
 
 def _child(code: str, line: Line, home: Path, *more: str) -> subprocess.Popen[str]:
     """Start a process of its own that has opened the same tracker."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - ours
         [sys.executable, "-c", OPENING + code, json.dumps(line), str(home), *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

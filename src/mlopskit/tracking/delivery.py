@@ -13,7 +13,15 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import Conflict, InvalidInput, InvalidName, NotFound, Unsupported
+from mlopskit.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidName,
+    NotFound,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
 from mlopskit.tracking.entities import Batch, DeliveryStatus
 from mlopskit.tracking.journal import Reader
 from mlopskit.tracking.records import decoded
@@ -119,13 +127,15 @@ class Delivery:
         self.sink = sink
         self._done = done
         self._places: list[Place] = []
-        self._turn = threading.Condition()
+        self._turn = threading.Condition(threading.RLock())
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopped = False
         self._urgent = False
         self._failures = 0
         self._not_before = 0.0
+        self._rounds = 0
+        self._busy = False
 
     @property
     def broken(self) -> bool:
@@ -148,17 +158,19 @@ class Delivery:
             self._urgent = True
             self._turn.notify_all()
 
-    def wait(self, places: Sequence[Place], deadline: float) -> bool:
+    def wait(self, places: Sequence[Place], deadline: float, *, patient: bool = False) -> bool:
         """Wait until all that the journals hold now is delivered; tell whether it is.
 
-        Returns early where the backend is broken.
+        Returns early where the backend is broken; if `patient`, only after another try.
         """
         goals = [(place, place.reader.offset + place.pending) for place in places]
-        self.hurry()
         with self._turn:
+            self.hurry()
+            tries = self._rounds + patient * (2 if self._busy else 1)
             while any(self._behind(place, goal) for place, goal in goals):
                 left = deadline - time.monotonic()
-                if left <= 0 or self.broken or self._stopped:
+                broken = self.broken and self._rounds >= tries
+                if left <= 0 or broken or self._stopped:
                     return False
                 self._turn.wait(left)
         return True
@@ -229,10 +241,16 @@ class Delivery:
                     self._turn.wait(self._pause())
                 if self._stopped:
                     return
-                urgent, self._urgent = self._urgent, False
+                if not self._urgent and time.monotonic() < self._not_before:
+                    continue
+                self._urgent = False
+                self._busy = True
                 places = list(self._places)
-            if urgent or time.monotonic() >= self._not_before:
-                self._round(places)
+            self._round(places)
+            with self._turn:
+                self._rounds += 1
+                self._busy = False
+                self._turn.notify_all()
 
     def _pause(self) -> float | None:
         if not self._places:
@@ -240,20 +258,29 @@ class Delivery:
         return max(POLL_S, self._not_before - time.monotonic())
 
     def _round(self, places: list[Place]) -> None:
-        try:
-            for place in places:
-                closed = place.closed
-                self.deliver(place)
-                if closed and not place.pending:
-                    self._done(place)
-                    with self._turn:
-                        self._places.remove(place)
-                        self._turn.notify_all()
-        except Exception as exc:  # noqa: BLE001 - whatever a backend raises must not end its worker
-            self._failed(exc)
+        failure: Exception | None = None
+        for place in places:
+            try:
+                self._empty(place)
+            except (Unavailable, StorageError) as exc:
+                failure = exc
+                break
+            except Exception as exc:  # noqa: BLE001 - one run's trouble, and the worker's life
+                failure = exc
+        if failure is not None:
+            self._failed(failure)
         else:
             self._failures = 0
             self._not_before = 0.0
+
+    def _empty(self, place: Place) -> None:
+        closed = place.closed
+        self.deliver(place)
+        if closed and not place.pending:
+            self._done(place)
+            with self._turn:
+                self._places.remove(place)
+                self._turn.notify_all()
 
     def _failed(self, exc: Exception) -> None:
         first = self._failures == 0

@@ -90,7 +90,7 @@ def shown(value: Number) -> float:
     try:
         near = float(value)
     except OverflowError:
-        near = math.copysign(math.inf, value)
+        near = math.inf if value > 0 else -math.inf
     return max(-most, min(most, near)) if not math.isnan(near) else near
 
 

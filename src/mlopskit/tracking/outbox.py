@@ -82,8 +82,11 @@ class Outbox:
         for delivery in self._deliveries.values():
             delivery.hurry()
 
-    def flush(self, run_id: str | None, timeout_s: float) -> bool:
-        """Wait until what a run (or every run) has logged is delivered; tell whether it is."""
+    def flush(self, run_id: str | None, timeout_s: float, *, patient: bool = False) -> bool:
+        """Wait until what a run (or every run) has logged is delivered; tell whether it is.
+
+        A broken backend is not waited for, or if `patient`, tried once more.
+        """
         deadline = time.monotonic() + timeout_s
         with self._lock:
             feeds = [
@@ -92,7 +95,7 @@ class Outbox:
                 if run_id is None or source.startswith(run_id)
             ]
         waits = [
-            delivery.wait([feed.places[target] for feed in feeds], deadline)
+            delivery.wait([feed.places[target] for feed in feeds], deadline, patient=patient)
             for target, delivery in self._deliveries.items()
         ]
         return all(waits)
@@ -108,9 +111,8 @@ class Outbox:
         """Deliver what earlier or dead processes left, and what is our own."""
         report = SyncReport()
         if not run_id:
-            for delivery in self._deliveries.values():
-                delivery.hurry()
-            self.flush(None, min(d.sink.flush_timeout_s for d in self._deliveries.values()))
+            wait = max(each.sink.flush_timeout_s for each in self._deliveries.values())
+            self.flush(None, wait, patient=True)
         for path in sorted(self.folder.glob(f"{run_id}*{SUFFIX}")):
             if path.stem not in self._feeds:
                 report = self._adopt(path, report)

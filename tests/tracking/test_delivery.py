@@ -1,0 +1,395 @@
+"""Journals, deliveries and the sync, with backends that fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlopskit.errors import (
+    BackendError,
+    ConfigError,
+    InvalidInput,
+    NotFound,
+    StorageError,
+    Unavailable,
+)
+from mlopskit.tool import Context
+from mlopskit.tracking.entities import MetricsLogged
+from mlopskit.tracking.fanout import FanOutTracker
+from mlopskit.tracking.journal import HEAD, Journal, Reader
+from mlopskit.tracking.local import LocalTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mlopskit.tracking.entities import Batch
+
+pytestmark = pytest.mark.core
+
+
+class Faulty(LocalTracker):
+    """A local tracker whose writes first pass a gate that may raise."""
+
+    def __init__(self, location: Path, **options: Any) -> None:
+        super().__init__(location, **options)
+        self.gate: Callable[[Batch], None] = lambda batch: None
+
+    def write(self, batch: Batch) -> None:
+        self.gate(batch)
+        super().write(batch)
+
+
+def down(batch: Batch) -> None:
+    raise Unavailable("the backend", "it is down")
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Iterator[Faulty]:
+    tracker = Faulty(tmp_path / "store", flush_timeout_s=1)
+    tracker.context = Context(home=tmp_path)
+    yield tracker
+    tracker.gate = lambda batch: None
+    tracker.close()
+
+
+def journals(home: Path) -> list[Path]:
+    return sorted((home / "tracking" / "journal").glob("*.journal"))
+
+
+def test_a_backend_that_is_down_costs_a_warning_and_a_later_sync_delivers(
+    faulty: Faulty, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty.gate = down
+    with faulty.start_run(params={"lr": 0.1}) as run:
+        run.log_metric("loss", 0.5, step=1)
+        run.log_text("hello", "notes.txt")
+
+    (status,) = run.delivery.values()
+    assert (status.delivered, status.rejected) == (0, 0)
+    assert status.pending > 0
+    assert "it is down" in status.error
+    assert any("not all at" in record.message for record in caplog.records)
+    with pytest.raises(NotFound):
+        faulty.get_run(run.id)
+
+    faulty.gate = lambda batch: None
+    report = faulty.sync()
+
+    assert report.pending == {}
+    assert faulty.get_run(run.id).metrics == {"loss": 0.5}
+    assert [each.name for each in faulty.list_artifacts(run.id)] == ["notes.txt"]
+    assert journals(tmp_path) == []
+
+
+def test_loss_can_be_made_fatal(tmp_path: Path) -> None:
+    tracker = Faulty(tmp_path / "store", flush_timeout_s=0.2, on_error="raise")
+    tracker.context = Context(home=tmp_path)
+    tracker.gate = down
+    run = tracker.start_run()
+
+    with pytest.raises(Unavailable, match="it is down"):
+        run.finish()
+
+    tracker.gate = lambda batch: None
+    tracker.close()
+
+
+def test_what_failed_halfway_is_stored_once(faulty: Faulty) -> None:
+    calls: list[int] = []
+
+    def unsure(batch: Batch) -> None:
+        """Store the batch, and lose the answer."""
+        calls.append(len(batch.records))
+        if len(calls) <= 3:
+            LocalTracker.write(faulty, batch)
+            raise BackendError("the answer was lost")
+
+    faulty.gate = unsure
+    faulty.flush_timeout_s = 30
+    with faulty.start_run() as run:
+        for step in range(100):
+            run.log_metric("loss", step * 0.5, step=step)
+        # The breaker lets a flush give up early, so that only the journal tells when all is there.
+    assert faulty.sync().pending == {}
+
+    assert len(calls) > 3
+    assert list(faulty.get_metric_history(run.id, "loss").steps) == list(range(100))
+
+
+def test_a_record_that_is_refused_for_good_does_not_block_the_others(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    def picky(batch: Batch) -> None:
+        for record in batch.records:
+            if isinstance(record, MetricsLogged) and record.step == 7:
+                raise InvalidInput("7 is not my number")
+
+    faulty.gate = picky
+    with faulty.start_run() as run:
+        for step in range(10):
+            run.log_metric("loss", 1.5, step=step)
+
+    (status,) = run.delivery.values()
+    assert (status.delivered, status.rejected, status.pending) == (11, 1, 0)
+    assert list(faulty.get_metric_history(run.id, "loss").steps) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
+    (refused,) = (tmp_path / "tracking" / "journal").glob("*.rejected")
+    assert "7 is not my number" in refused.read_text()
+
+
+def test_a_journal_for_several_backends_waits_for_the_last_of_them(tmp_path: Path) -> None:
+    good = LocalTracker(tmp_path / "good", flush_timeout_s=0.5)
+    bad = Faulty(tmp_path / "bad", flush_timeout_s=0.5)
+    bad.gate = down
+    both = FanOutTracker([good, bad])
+    both.context = Context(home=tmp_path)
+    with both.start_run("e", params={"lr": 0.1}) as run:
+        run.log_metric("loss", 0.5)
+
+    good_status, bad_status = run.delivery[good.target], run.delivery[bad.target]
+    assert (good_status.delivered, good_status.pending) == (4, 0)
+    assert bad_status.delivered == 0
+    assert both.get_run(run.id).metrics == {"loss": 0.5}
+    assert len(journals(tmp_path)) == 1
+
+    bad.gate = lambda batch: None
+    assert both.sync().pending == {}
+    assert bad.read_run(run.id) == both.get_run(run.id)
+    assert journals(tmp_path) == []
+    both.delete_run(run.id)
+    with pytest.raises(NotFound):
+        bad.read_run(run.id)
+    both.close()
+
+
+def test_a_fan_out_can_do_what_all_of_it_can(tmp_path: Path) -> None:
+    one, two = LocalTracker(tmp_path / "one"), LocalTracker(tmp_path / "two")
+
+    both = FanOutTracker([one, two])
+
+    assert all(line.level == "native" for line in both.capabilities if line.name != "foreign_runs")
+    assert both.native == [one.native, two.native]
+    both.ping()
+    with pytest.raises(ConfigError, match="name it once"):
+        FanOutTracker([one, LocalTracker(tmp_path / "one")])
+    with pytest.raises(ConfigError, match="at least one"):
+        FanOutTracker([])
+    both.close()
+
+
+def test_another_process_delivers_what_a_dead_one_left(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from pathlib import Path
+        from mlopskit.errors import Unavailable
+        from mlopskit.tool import Context
+        from mlopskit.tracking.local import LocalTracker
+
+        class Down(LocalTracker):
+            def write(self, batch):
+                raise Unavailable("the backend", "it is down")
+
+        home = Path(sys.argv[1])
+        tracker = Down(home / "store", flush_timeout_s=0.1)
+        tracker.context = Context(home=home)
+        with tracker.start_run(params={"lr": 0.1}) as done:
+            done.log_metric("loss", 0.5)
+        open_run = tracker.start_run()
+        open_run.log_text("kept", "notes.txt")
+        print(done.id, open_run.id)
+        """
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    done, open_run = said.stdout.split()
+    assert len(journals(tmp_path)) == 2
+    tracker = LocalTracker(tmp_path / "store")
+    tracker.context = Context(home=tmp_path)
+    with journals(tmp_path)[0].open("ab") as torn:
+        torn.write(b"\xabMKJ\xff\x00\x00\x00 half a frame")
+
+    report = tracker.sync()
+
+    assert (report.delivered, report.rejected, report.pending) == (7, 0, {})
+    assert tracker.get_run(done).status == "finished"
+    assert tracker.get_run(open_run).status == "lost"
+    assert [each.name for each in tracker.list_artifacts(open_run)] == ["notes.txt"]
+    assert tracker.sync() == type(report)()
+    assert journals(tmp_path) == []
+    tracker.close()
+
+
+def test_a_sync_leaves_live_processes_and_other_targets_alone(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    other = LocalTracker(tmp_path / "elsewhere", flush_timeout_s=1)
+    other.context = Context(home=tmp_path)
+    with faulty.start_run() as run:
+        run.log_metric("loss", 0.5)
+        assert other.sync() == type(other.sync())()
+        assert other.search_runs() == []
+    assert faulty.get_run(run.id).status == "finished"
+    other.close()
+
+
+def test_a_full_disk_is_an_error_and_never_a_false_success(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        from pathlib import Path
+        from mlopskit.errors import StorageError
+        from mlopskit.tool import Context
+        from mlopskit.tracking.local import LocalTracker
+
+        home = Path(sys.argv[1])
+        tracker = LocalTracker(home / "store")
+        tracker.context = Context(home=home)
+        run = tracker.start_run()
+        run.flush()
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+        logged = 0
+        try:
+            for step in range(1000):
+                run.log_metric("loss", 0.5, step=step)
+                logged += 1
+        except StorageError as exc:
+            print(logged, type(exc).__name__)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        run.log_metric("after", 1.5)
+        run.finish()
+        print(run.id, len(tracker.get_metric_history(run.id, "loss")))
+        print(tracker.get_run(run.id).metrics["after"])
+        tracker.close()
+        """
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    logged, error, _, stored, after = said.stdout.split()
+
+    assert error == "StorageError"
+    assert 0 < int(logged) < 1000
+    assert (stored, after) == (logged, "1.5")
+
+
+def test_a_journal_has_a_limit(tmp_path: Path) -> None:
+    tracker = Faulty(tmp_path / "store", journal_limit=2000, flush_timeout_s=5)
+    tracker.context = Context(home=tmp_path)
+    run = tracker.start_run()
+
+    with pytest.raises(StorageError, match="limit of 2000 bytes"):
+        for step in range(1000):
+            run.log_metric("loss", 0.5, step=step)
+
+    tracker.close()
+
+
+def test_a_reader_skips_torn_frames_and_waits_for_the_last(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a" * 32, limit=1 << 20)
+    journal.append(["one"])
+    with journal.path.open("ab") as file:
+        file.write(HEAD.pack(b"\xabMKJ", 100, 7) + b"only a part")
+    journal.append(["two"])
+    torn = HEAD.pack(b"\xabMKJ", 500, 7) + b"still being written"
+    with journal.path.open("ab") as file:
+        file.write(torn)
+    reader = Reader(journal.path)
+
+    found = [record for _, record in reader.read(size=10)]
+    found += [record for _, record in reader.read(size=10)]
+
+    assert found == [["one"], ["two"]]
+    assert reader.read() == []
+    assert reader.size() - reader.offset == len(torn)
+    assert reader.read(whole=True) == []
+    assert reader.size() == reader.offset
+    reader.close()
+    journal.close()
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "a" * 32, limit=1 << 20)
+    for number in range(3):
+        journal.append(["metrics", number, 0, {"loss": 0.5}])
+    journal.close()
+    whole = journal.path.read_bytes()
+    expected = [["metrics", number, 0, {"loss": 0.5}] for number in range(3)]
+
+    for at in range(len(whole)):
+        journal.path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        reader = Reader(journal.path)
+        found = []
+        while some := reader.read(whole=True):
+            found += [record for _, record in some]
+        reader.close()
+        assert len(found) == 2
+        assert all(record in expected for record in found)
+
+
+def test_a_child_of_a_finished_run_is_told(faulty: Faulty) -> None:
+    run = faulty.start_run()
+    inside, outside = os.pipe()
+    done, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(inside, 1)
+        try:
+            run.log_metric("late", 1.0)
+        except StorageError:
+            os.write(tell, b"E")
+        finally:
+            os.write(tell, b".")
+            os._exit(0)
+    run.finish()
+    os.write(outside, b"x")
+    os.waitpid(child, 0)
+
+    assert os.read(done, 10) == b"E."
+    for fd in (inside, outside, done, tell):
+        os.close(fd)
+
+
+def test_a_listener_hears_that_a_run_has_ended(tmp_path: Path) -> None:
+    heard: list[tuple[str, Any]] = []
+    tracker = LocalTracker(tmp_path / "store")
+    tracker.context = Context(
+        home=tmp_path, notify=lambda event, **details: heard.append((event, details["run"]))
+    )
+    with tracker.start_run(name="n") as run:
+        pass
+    tracker.close()
+
+    ((event, record),) = heard
+    assert (event, record.id, record.status) == ("run_finished", run.id, "finished")
+
+
+def test_workers_end_with_their_tracker(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    for _ in range(3):
+        tracker = LocalTracker(tmp_path / "store")
+        tracker.context = Context(home=tmp_path)
+        with tracker.start_run():
+            pass
+        tracker.close()
+
+    assert set(threading.enumerate()) <= before
+
+
+def test_files_are_private(faulty: Faulty, tmp_path: Path) -> None:
+    with faulty.start_run() as run:
+        run.log_text("x", "x.txt")
+        run.flush()
+        modes = {path: path.stat().st_mode & 0o077 for path in tmp_path.rglob("*")}
+
+    assert [path for path, mode in modes.items() if mode and path.is_file()] == []
