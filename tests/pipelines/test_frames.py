@@ -211,11 +211,24 @@ def overwritten_twice(array: Any) -> float:
 TRIED: list[int] = []
 
 
+def test_a_step_that_is_tried_again_sees_nothing_of_its_first_try(tmp_path: Path) -> None:
+    TRIED.clear()
+
+    @pipeline
+    def stubborn(array: Any) -> Any:
+        return overwritten_twice(array)
+
+    with LocalRunner(tmp_path / "pipelines") as runner:
+        assert runner.run(stubborn, np.zeros(2)).output == 1
+    assert TRIED == [1]
+
+
 def test_an_array_and_a_frame_that_two_steps_change_reach_each_unchanged(tmp_path: Path) -> None:
     @pipeline
     def changing(array: Any, table: Any) -> Any:
         return [overwritten(array, table), overwritten(array, table), overwritten_twice(array)]
 
+    TRIED.clear()
     array, table = np.zeros(2), pd.DataFrame({"a": [0.0]})
     with LocalRunner(tmp_path / "pipelines") as runner:
         assert runner.run(changing, array, table).output == [[1, 1], [1, 1], 1]

@@ -196,6 +196,7 @@ def test_steps_that_need_no_failed_step_finish_in_parallel_too(four: LocalRunner
         "add-2": "finished",
         "add-3": "finished",
     }
+    assert steps["add"].error == "step 'fail-2' did not finish"
 
 
 def test_the_traceback_of_a_step_begins_in_the_step(runner: LocalRunner) -> None:
