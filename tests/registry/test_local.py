@@ -284,6 +284,28 @@ def test_a_killed_register_leaves_a_whole_version_or_none(tmp_path: Path) -> Non
     assert seen[-1] == 2
 
 
+def test_a_killed_download_leaves_nothing_that_looks_whole(
+    home: Path, registry: Registry, tmp_path: Path
+) -> None:
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "a").write_bytes(b"a")
+    (source / "b").write_bytes(b"b")
+    registry.register("churn", source)
+    program = (
+        "import os, sys\n"
+        "from mlopskit.registry import blobs\n"
+        "from mlopskit.registry.local import LocalRegistry\n"
+        "blobs.check_folder = lambda *_: os.kill(os.getpid(), 9)\n"
+        "LocalRegistry(sys.argv[1]).download('churn', 1, sys.argv[2])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(home), str(tmp_path / "out")])
+
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert len(list(registry.download("churn", 1, tmp_path / "out").iterdir())) == 2
+
+
 def test_a_failing_disk_leaves_no_version(
     registry: Registry, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

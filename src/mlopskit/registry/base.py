@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from mlopskit.errors import Conflict, InvalidModel, NotFound
+from mlopskit.errors import Conflict, InvalidInput, InvalidModel, NotFound
 from mlopskit.names import check_identifier
 from mlopskit.registry import blobs, flavors
 from mlopskit.registry.details import Details, checked_details
-from mlopskit.registry.entities import Decision, ModelVersion, StageGraph
+from mlopskit.registry.entities import Decision, ModelVersion, Signature, StageGraph
 from mlopskit.registry.gates import decide
 from mlopskit.registry.references import Ref, check_alias, parsed
 from mlopskit.storage import disk_errors, make_private_folder, sync_folder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mlopskit.registry.blobs import Manifest
-    from mlopskit.registry.entities import HistoryEntry, RegisteredModel, Signature
+    from mlopskit.registry.entities import HistoryEntry, RegisteredModel
     from mlopskit.registry.gates import Gate
 
 CAPABILITIES: Final[Mapping[str, str]] = {
@@ -52,7 +52,7 @@ class Registry(Tool):
     """
 
     domain: ClassVar[str] = "registry"
-    stages: StageGraph
+    stages: StageGraph = StageGraph()
 
     # What callers use.
 
@@ -80,12 +80,17 @@ class Registry(Tool):
 
         Raises:
             InvalidName: If a name could not be kept.
-            InvalidInput: If a metric is no number, or a tag no text.
+            InvalidInput: If a metric is no number, a tag no text, or the signature no `Signature`.
             InvalidModel: If no flavor takes the object, or a folder holds what cannot be kept.
             NotFound: If there is nothing at the path.
             StorageError: If it could not be written; no version was made.
         """
         check_identifier("model", name)
+        if signature is not None and not isinstance(signature, Signature):
+            raise InvalidInput(
+                f"The signature is a {type(signature).__name__}. Pass what infer_signature() "
+                "returns, or a Signature."
+            )
         details = checked_details(
             self.context.redactor,
             run_id=run_id,

@@ -41,9 +41,10 @@ def checked_details(
     """
     if run_id is not None:
         check_label("run", run_id)
-    for key, text in {**(tags or {}), "description": description}.items():
+    for key, text in (tags or {}).items():
         check_label("tag", key)
         _check_text(key, text)
+    _check_text("description", description)
     clean: dict[str, str] = redactor.value(dict(tags or {}))
     return Details(
         run_id=run_id,

@@ -37,11 +37,8 @@ if TYPE_CHECKING:
     from mlopskit.registry.references import Ref
     from mlopskit.tool import Context
 
-TOOL = {
-    "package": "mlopskit",
-    "extra": "sklearn",
-    "requires": {"scikit-learn": ">=1.6", "skops": ">=0.13"},
-}
+# scikit-learn and skops are needed by models of scikit-learn alone, so they are not required here.
+TOOL = {"package": "mlopskit", "extra": "sklearn"}
 CAPABILITIES = {
     "aliases": "native",
     "approval": "absent: promote() decides at once; ask the person before you call it",

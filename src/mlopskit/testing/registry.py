@@ -27,6 +27,8 @@ from mlopskit.registry import (
     Registry,
     Signature,
     TensorSpec,
+    all_of,
+    any_of,
     at_least,
     at_most,
     better_than,
@@ -177,9 +179,16 @@ class RegistryContract(ToolContract):
         assert registry.list_models() == []
 
     def test_a_tag_that_is_no_text_is_refused(self, registry: Registry, source: Path) -> None:
-        tags: Any = {"layers": 3}
-        with pytest.raises(InvalidInput, match="str"):
-            registry.register("churn", source, tags=tags)
+        for tags in ({"layers": 3}, {"description": None}, {"a": "\ud800"}, {"a": "\0"}):
+            given: Any = tags
+            with pytest.raises(InvalidInput):
+                registry.register("churn", source, tags=given)
+        assert registry.list_models() == []
+
+    def test_what_is_no_signature_is_refused(self, registry: Registry, source: Path) -> None:
+        given: Any = {"inputs": []}
+        with pytest.raises(InvalidInput, match="infer_signature"):
+            registry.register("churn", source, signature=given)
 
     def test_secrets_are_not_stored(self, registry: Registry, source: Path) -> None:
         tags = {"db_password": "hunter2!", "data": "postgres://u:geheim@h/db", "team": "a"}
@@ -349,6 +358,22 @@ class RegistryContract(ToolContract):
             at_most("loss", 0.25),
         ]
         assert registry.promote("churn", 2, "production", passed)
+
+    def test_gates_are_joined(self, registry: Registry, source: Path) -> None:
+        self.two(registry, source)
+
+        def broken(context: GateContext) -> bool:
+            raise KeyError("f1")
+
+        good, bad = at_least("auc", 0.8), at_most("loss", 0.4)
+        refused = registry.promote("churn", 1, "production", [all_of(good, bad)])
+        assert not refused
+        assert refused.reasons == ("auc is 0.8, at least 0.8. loss is 0.5, not at most 0.4.",)
+        assert refused.evidence["all_of"]["at_most(loss)"]["candidate"] == 0.5
+        assert not registry.promote("churn", 1, "production", [any_of(bad, broken)])
+        assert registry.promote("churn", 1, "production", [any_of(bad, broken, good)])
+        with pytest.raises(InvalidInput):
+            any_of()
 
     def test_the_stages_allow_only_their_moves(self, registry: Registry, source: Path) -> None:
         self.two(registry, source)
