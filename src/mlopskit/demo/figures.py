@@ -18,7 +18,8 @@ COLORS = {"train_log_loss": "#8a95a5", "held_out_log_loss": "#1f6feb"}
 
 def training(iterations: Sequence[dict[str, float]], late: Any, guess: Floats) -> Figure:
     """Draw the log loss by tree, and the ROC curve on the two weeks after the training data."""
-    figure = Figure(figsize=(8, 3.4), dpi=90, layout="constrained")
+    figure = Figure(figsize=(8, 3.4), dpi=80)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.16, top=0.9, wspace=0.2)
     losses, roc = figure.subplots(1, 2)
     for name in iterations[0]:
         values = [each[name] for each in iterations]
