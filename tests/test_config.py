@@ -252,3 +252,9 @@ def test_a_kit_for_a_library_reads_no_file_and_no_environment(
 
     assert settings.lines["registry"][0].backend == "mlflow"
     assert settings.lines["tracking"][0].backend == "local"
+
+
+def test_an_empty_variable_says_nothing(project: Path) -> None:
+    environ = {"MLOPSKIT_HOME": "", "MLOPSKIT_TRACKING": "", "MLOPSKIT_PROFILE": ""}
+
+    assert read(project, environ=environ) == read(project)

@@ -25,13 +25,13 @@ def parts(folder: Path) -> list[str]:
 
 
 def test_a_file_is_written_whole_and_for_its_owner_only(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "note.txt"
+    path = tmp_path / "deep" / "er" / "note.txt"
 
     write_whole(path, "größe")
 
     assert path.read_text(encoding="utf-8") == "größe"
     assert mode(path) == 0o600
-    assert mode(path.parent) == 0o700
+    assert mode(path.parent) == mode(path.parent.parent) == 0o700
     assert parts(tmp_path) == []
 
 

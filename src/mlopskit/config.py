@@ -267,8 +267,8 @@ class _Builder:
     def lay_environment(self, environ: Mapping[str, str]) -> None:
         options: list[tuple[str, str, str]] = []
         for name, text in sorted(environ.items()):
-            if not name.startswith(PREFIX) or name == PREFIX + "PROFILE":
-                continue
+            if not text or not name.startswith(PREFIX) or name == PREFIX + "PROFILE":
+                continue  # An empty variable is how a shell says that there is none.
             key, _, option = name.removeprefix(PREFIX).lower().partition("__")
             if key not in (*DOMAINS, "home") or (option and key == "home"):
                 known = [PREFIX + each.upper() for each in (*DOMAINS, "home", "profile")]

@@ -27,7 +27,10 @@ def make_private_folder(path: Path) -> Path:
         StorageError: If it cannot be made, or something else is in its place.
     """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # `mkdir(parents=True)` would give the parents the mode of any folder.
+        for folder in reversed([path, *path.parents]):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as exc:
         raise StorageError(
             f"The folder {path} cannot be made: {exc.strerror or exc}. Choose another home with "
