@@ -87,6 +87,17 @@ def test_a_changed_byte_is_found_wherever_it_is_read(tmp_path: Path) -> None:
     assert parts(tmp_path) == []
 
 
+def test_bytes_that_were_cut_are_replaced_when_they_come_again(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    digest, _ = blobs.put(b"hello")
+    blobs.path(digest).chmod(0o600)
+    blobs.path(digest).write_bytes(b"hel")
+
+    blobs.put(b"hello")
+
+    assert blobs.verify(digest).read_bytes() == b"hello"
+
+
 @pytest.mark.parametrize("digest", [HELLO, "sha256:../../etc/passwd", "md5:" + "0" * 32, ""])
 def test_unknown_and_malformed_digests_are_not_found(tmp_path: Path, digest: str) -> None:
     with pytest.raises(NotFound):

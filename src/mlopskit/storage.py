@@ -119,7 +119,7 @@ class Blobs:
                         file.write(chunk)
                     digest = "sha256:" + hasher.hexdigest()
                     path = self.path(digest)
-                    if path.exists():
+                    if path.exists() and path.stat().st_size == size:
                         os.unlink(name)
                         return digest, size
                     file.flush()
