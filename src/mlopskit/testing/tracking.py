@@ -374,8 +374,9 @@ class TrackerContract(ToolContract):
 
     def test_a_block_that_raises_leaves_a_failed_run(self, tracker: Tracker) -> None:
         """The caller's exception passes through untouched; what was logged is there."""
-        with pytest.raises(ZeroDivisionError), tracker.start_run() as run:
-            run.log_metric("loss", 0.5)
+        run = tracker.start_run()
+        run.log_metric("loss", 0.5)
+        with pytest.raises(ZeroDivisionError), run:
             _ = 1 / 0
 
         record = tracker.get_run(run.id)
