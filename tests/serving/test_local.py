@@ -170,6 +170,14 @@ def test_outputs_other_than_declared_are_the_models_failure() -> None:
         def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
             return {"y": inputs["x"].astype("f4")}
 
+    class Complex(Echo):
+        def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
+            return {"y": inputs["x"] * 1j}
+
+    class Bare(Echo):
+        def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
+            return inputs["x"]  # type: ignore[no-any-return]  # wrong on purpose
+
     class Nothing(Echo):
         def predict(self, inputs: dict[str, Any]) -> dict[str, Any]:
             return {}
@@ -177,8 +185,14 @@ def test_outputs_other_than_declared_are_the_models_failure() -> None:
     with LocalServer() as server:
         server.deploy("wrong", Wrong())
         server.deploy("nothing", Nothing())
+        server.deploy("complex", Complex())
+        server.deploy("bare", Bare())
         with pytest.raises(BackendError, match="FP32"):
             server.predict("wrong", {"x": X})
+        with pytest.raises(BackendError, match=r"Output 'y'.*complex"):
+            server.predict("complex", {"x": X})
+        with pytest.raises(BackendError, match="items"):
+            server.predict("bare", {"x": X})
         with pytest.raises(BackendError, match="no outputs"):
             server.predict("nothing", {"x": X})
 

@@ -66,7 +66,14 @@ def datatype_of(array: Array) -> str:
     return name
 
 
-def as_array(name: str, value: Any, spec: TensorSpec | None = None, *, copy: bool = True) -> Array:
+def as_array(
+    name: str,
+    value: Any,
+    spec: TensorSpec | None = None,
+    *,
+    copy: bool = True,
+    kind: str = "Input",
+) -> Array:
     """Return what a caller gave for an input, as an array of a dtype that can travel.
 
     A plain Python list takes the declared datatype, if that loses nothing but digits of a float.
@@ -82,13 +89,13 @@ def as_array(name: str, value: Any, spec: TensorSpec | None = None, *, copy: boo
             if array.dtype.kind in _LOSSLESS_KINDS.get(wanted.kind, wanted.kind):
                 array = np.asarray(value, dtype=wanted)
     except (ValueError, TypeError, OverflowError) as exc:
-        raise InvalidInput(f"Input {shown(name)} is no array: {exc}") from exc
+        raise InvalidInput(f"{kind} {shown(name)} is no array: {exc}") from exc
     try:
         datatype = datatype_of(array)
     except InvalidInput as exc:
-        raise InvalidInput(f"Input {shown(name)}: {exc}") from exc
+        raise InvalidInput(f"{kind} {shown(name)}: {exc}") from exc
     if datatype == "BYTES":
-        return _objects(name, array)
+        return _objects(f"{kind} {shown(name)}", array)
     return array.astype(DTYPES[datatype], copy=copy)
 
 
@@ -213,13 +220,13 @@ def _objects(name: str, array: Array) -> Array:
         for each in elements:
             if not isinstance(each, (str, bytes)):
                 raise InvalidInput(
-                    f"Input {shown(name)} holds a {type(each).__name__} among its objects; "
+                    f"{name} holds a {type(each).__name__} among its objects; "
                     "an array of objects may hold texts and bytes only."
                 )
     try:
         return texts(elements, array.size).reshape(array.shape)
     except UnicodeEncodeError as exc:
-        raise InvalidInput(f"Input {shown(name)} holds a text that is not valid Unicode.") from exc
+        raise InvalidInput(f"{name} holds a text that is not valid Unicode.") from exc
 
 
 def _split(name: str, elements: int, raw: bytes) -> Array:

@@ -66,18 +66,20 @@ class Served:
         try:
             with self._one_by_one:
                 given = self.predictor.predict(inputs)
-            outputs = {name: tensors.as_array(name, value) for name, value in given.items()}
-            if not outputs:
-                raise ValueError("it gave no outputs")  # noqa: TRY301 - told like its own failure
         except InvalidInput:
-            raise
+            raise  # The model blames the request.
         except Exception as exc:
             reason = f"{type(exc).__name__}: {exc}"
             raise ModelFailed(self.name, self.version, reason) from exc
         try:
+            outputs = {
+                name: tensors.as_array(name, value, kind="Output") for name, value in given.items()
+            }
             tensors.check(outputs, self.predictor.outputs, "Output")
-        except InvalidInput as exc:
+        except (InvalidInput, AttributeError) as exc:
             raise ModelFailed(self.name, self.version, exc) from exc
+        if not outputs:
+            raise ModelFailed(self.name, self.version, "it gave no outputs")
         return outputs
 
     def stats(self) -> VersionStats:
