@@ -54,10 +54,10 @@ def test_the_front_door_exports_this_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("module", EVERYWHERE)
-def test_names_are_sorted_and_there_once(module: str) -> None:
+def test_a_name_is_exported_once(module: str) -> None:
     names = exported(module)
 
-    assert names == sorted(set(names))
+    assert len(names) == len(set(names)) > 0
 
 
 def test_the_front_door_says_the_same_to_type_checkers_and_to_python() -> None:

@@ -51,14 +51,14 @@ def make_server(location: str | None, options: Mapping[str, Any], context: Conte
 
 
 @hookspec(firstresult=True)
-def make_feature_store(
+def make_feature_store(  # type: ignore[empty-body]  # a specification: it is never called
     location: str | None, options: Mapping[str, Any], context: Context
 ) -> FeatureStore:
     """Build a feature store."""
 
 
 @hookspec(firstresult=True)
-def make_drift_detector(
+def make_drift_detector(  # type: ignore[empty-body]  # a specification: it is never called
     location: str | None, options: Mapping[str, Any], context: Context
 ) -> DriftDetector:
     """Build a drift detector."""
