@@ -379,6 +379,32 @@ def test_what_arrived_before_stop_is_answered() -> None:
                     assert received.startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_request_that_nobody_has_read_yet_is_answered_when_its_connection_is_shut_down() -> None:
+    with LocalServer() as server:
+        server.deploy("scaled", Scaled(2.0))
+        server.start()
+        assert server._door
+        listener = server._door._listener
+        kept = [connected(server) for _ in range(4)]
+        for sock in kept:
+            sock.sendall(message())
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+        def arrive_and_shut() -> None:
+            for sock in kept:  # On the loop's own thread: it cannot have read any of this.
+                sock.sendall(message())
+            for connection in listener.server_state.connections:
+                connection.shutdown()
+
+        (one, *_) = listener.server_state.connections
+        one.loop.call_soon_threadsafe(arrive_and_shut)
+        for sock in kept:
+            with closing(sock):
+                received = sock.makefile("rb").read()
+            assert received.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in received
+
+
 def test_versions_are_swapped_under_load_and_no_request_is_lost(server: LocalServer) -> None:
     assert server.url
     server.deploy("swapped", Scaled(1.0), version="1")
