@@ -11,6 +11,7 @@ from scipy import stats
 
 import mlopskit as mk
 from mlopskit.errors import InvalidInput, UnknownOption, Unsupported
+from mlopskit.monitoring import page
 from mlopskit.monitoring.local import LocalDriftDetector
 from mlopskit.testing import DriftDetectorContract
 
@@ -217,3 +218,12 @@ def _mixed(rng: np.random.Generator, n: int, *, moved: bool = False) -> dict[str
 
 def _one(detector: LocalDriftDetector, now: Any, before: Any) -> Any:
     return detector.detect({"x": now}, {"x": before}).columns["x"]
+
+
+def test_the_page_stays_small_when_every_name_is_hostile() -> None:
+    before = {f"{i}" + "'<\u202e" * 300: np.arange(200.0) for i in range(150)}
+    now = {f"new {name}": values for name, values in before.items()} | {"x": np.arange(200.0)}
+    report = LocalDriftDetector().detect(now, before | {"x": np.arange(200.0)})
+
+    assert len(report.findings) == 300
+    assert len(page(report).encode()) < 200_000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_PAGE: Final = 190_000
 LONGEST_NAME: Final = 80
-MOST_FINDINGS: Final = 100
+MOST_FINDINGS: Final = 50
 # A meter is full at four times the threshold.
 FULL: Final = 4.0
 SEVERITIES: Final = {"error": "breaks", "warning": "check", "info": "note"}
@@ -99,7 +99,7 @@ def _findings(findings: tuple[Finding, ...]) -> str:
     ordered = sorted(findings, key=lambda finding: order.index(finding.severity))
     items = "".join(
         f'<li class="{finding.severity}"><b>{SEVERITIES[finding.severity]}</b>'
-        f"<span>{escape(_short(finding.message, 4 * LONGEST_NAME))}</span></li>"
+        f"<span>{escape(_short(finding.message, 3 * LONGEST_NAME))}</span></li>"
         for finding in ordered[:MOST_FINDINGS]
     )
     rest = len(findings) - MOST_FINDINGS
