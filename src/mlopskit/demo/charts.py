@@ -87,11 +87,25 @@ def _lines(months: Sequence[Month], width: int, height: int) -> str:
 def _between(
     months: Sequence[Month], x: Callable[[int], float], y: Callable[[float], float]
 ) -> str:
-    """Shade what lies between the two curves."""
-    there = [(i, m) for i, m in enumerate(months) if not math.isnan(m.auc_first + m.auc_live)]
-    points = [f"{x(i):.1f},{y(m.auc_live):.1f}" for i, m in there]
-    points += [f"{x(i):.1f},{y(m.auc_first):.1f}" for i, m in reversed(there)]
-    return f'<polygon class="gain" points="{" ".join(points)}"/>'
+    """Shade what lies between the two curves: a gain in one colour, a loss in another."""
+    there = [m for m in months if not math.isnan(m.auc_first + m.auc_live)]
+    points = [(x(months.index(m)), y(m.auc_live), y(m.auc_first)) for m in there]
+    return "".join(map(_shade, points, points[1:]))
+
+
+def _shade(one: tuple[float, float, float], other: tuple[float, float, float]) -> str:
+    """Shade one month's step; where the curves cross in it, each side for itself."""
+    gains = [first - live for _, live, first in (one, other)]  # Downwards is larger in SVG.
+    if gains[0] * gains[1] < 0:
+        at = gains[0] / (gains[0] - gains[1])
+        x = one[0] + at * (other[0] - one[0])
+        y = one[1] + at * (other[1] - one[1])
+        return _shade(one, (x, y, y)) + _shade((x, y, y), other)
+    if not any(gains):
+        return ""
+    corners = [(one[0], one[1]), (other[0], other[1]), (other[0], other[2]), (one[0], one[2])]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
+    return f'<polygon class="{"gain" if sum(gains) > 0 else "loss"}" points="{path}"/>'
 
 
 def _curve(name: str, points: Sequence[tuple[float, float]]) -> str:

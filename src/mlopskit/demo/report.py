@@ -109,7 +109,7 @@ def _figures(result: DemoResult) -> str:
 
 
 def _months(result: DemoResult) -> str:
-    heads = ("month", "flights", "drifted", "first", "live", "by", "decision at its end")
+    heads = ("month", "flights", "drifted", "first", "live", "by", "decision")
     head = "".join(f"<th>{escape(each)}</th>" for each in heads)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
@@ -124,7 +124,9 @@ def _row(month: Month) -> str:
         f"<tr><th>{escape(month.name)}</th><td>{month.rows:,}</td>"
         f"<td>{len(month.drifted)}/{len(month.effects)}</td><td>{score(month.auc_first)}</td>"
         f'<td class="{kind}">{score(month.auc_live)}</td><td>v{month.live_version}</td>'
-        f'<td class="{month.decision.outcome}">{escape(decision_line(month))}</td></tr>'
+        f'<td class="{month.decision.outcome}">'
+        f'<span class="long">{escape(decision_line(month))}</span>'
+        f'<span class="short">{month.decision.outcome}</span></td></tr>'
     )
 
 

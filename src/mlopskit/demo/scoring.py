@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 KEYS = ("origin", "carrier")
 # Requests that are answered before and after a change of versions, at the least.
-BEFORE_AND_AFTER = 20
+BEFORE_AND_AFTER = 50
 
 
 class Scorer:

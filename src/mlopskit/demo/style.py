@@ -5,10 +5,10 @@ from typing import Final
 STYLE: Final = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#17202c;--soft:#5c6a7c;--line:#e1e6ec;
 --live:#1f6feb;--first:#8a95a5;--good:#1a7f4b;--warn:#b86a00;--bad:#c4342d;--heat:214,78,24;
---gain:rgba(31,111,235,.12)}
+--gain:rgba(31,111,235,.12);--loss:rgba(196,52,45,.16)}
 @media(prefers-color-scheme:dark){:root{--bg:#0e131a;--card:#171e28;--ink:#e8edf4;--soft:#94a2b5;
 --line:#2a3441;--live:#58a6ff;--first:#8693a5;--good:#4cc38a;--warn:#f0a73a;--bad:#ff7b72;
---heat:255,122,61;--gain:rgba(88,166,255,.16)}}
+--heat:255,122,61;--gain:rgba(88,166,255,.16);--loss:rgba(255,123,114,.22)}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--bg);color:var(--ink);
 font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
@@ -25,7 +25,7 @@ margin:18px 0}
 .note{color:var(--soft);font-size:.9rem;margin:.1rem 0 1rem;max-width:46rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;
 margin:26px 0 18px}
-.figures div{display:flex;flex-direction:column-reverse;background:var(--card);
+.figures div{display:flex;flex-direction:column-reverse;justify-content:flex-end;background:var(--card);
 border:1px solid var(--line);border-radius:14px;padding:14px 16px}
 .figures dd{margin:0;font-size:1.6rem;font-weight:650;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums;white-space:nowrap}
@@ -37,7 +37,8 @@ svg{display:block;width:100%;height:auto}
 polyline{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round}
 polyline.live{stroke:var(--live);stroke-width:3}
 polyline.first{stroke:var(--first);stroke-dasharray:2 6}
-.gain{fill:var(--gain)}
+.gain{fill:var(--gain)}.loss{fill:var(--loss)}
+.short{display:none}
 svg .promoted{fill:var(--good);stroke:var(--card);stroke-width:2}
 svg .refused{fill:var(--card);stroke:var(--warn);stroke-width:2.5}
 svg .kept{fill:var(--live);stroke:var(--card);stroke-width:2}
@@ -85,7 +86,8 @@ code{font:.88em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhe
 main{padding:24px 12px 40px}
 section,footer{padding:16px;border-radius:12px}
 .scroll{margin:0 -16px;padding:0 16px}
-.wide{display:none}.narrow{display:block}
+.wide,.long{display:none}.narrow{display:block}.short{display:inline}
+th,td{padding:8px 5px}
 .figures{grid-template-columns:1fr 1fr;gap:8px}
 .figures dd{font-size:1.3rem}
 .heat{grid-template-columns:7.6rem repeat(var(--months),1fr);gap:2px;margin-bottom:2px}

@@ -11,7 +11,8 @@ from mlopskit.demo.result import YEAR, month_name
 if TYPE_CHECKING:
     from mlopskit.demo.result import DemoResult, Month
 
-MINUTE = 60
+# Up to here a length of time reads best in seconds.
+SECONDS = 120
 
 
 def headline(first: int, last: int) -> str:
@@ -38,9 +39,7 @@ def score(value: float | None) -> str:
 
 def duration(seconds: float) -> str:
     """Return a length of time in words."""
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds // MINUTE)} min {seconds % MINUTE:.0f} s"
+    return f"{seconds:.0f} s" if seconds < SECONDS else f"{seconds / 60:.1f} min"
 
 
 def escape(text: str) -> str:
