@@ -36,36 +36,44 @@ hookimpl = pluggy.HookimplMarker("mlopskit")
 
 
 @hookspec(firstresult=True)
-def make_tracker(location: str | None, options: Mapping[str, Any], context: Context) -> Tracker:
+def make_tracker(  # type: ignore[empty-body]  # a specification, never called
+    location: str | None, options: Mapping[str, Any], context: Context
+) -> Tracker:
     """Build a tracker."""
 
 
 @hookspec(firstresult=True)
-def make_registry(location: str | None, options: Mapping[str, Any], context: Context) -> Registry:
+def make_registry(  # type: ignore[empty-body]  # a specification, never called
+    location: str | None, options: Mapping[str, Any], context: Context
+) -> Registry:
     """Build a model registry."""
 
 
 @hookspec(firstresult=True)
-def make_server(location: str | None, options: Mapping[str, Any], context: Context) -> Server:
+def make_server(  # type: ignore[empty-body]  # a specification, never called
+    location: str | None, options: Mapping[str, Any], context: Context
+) -> Server:
     """Build a model server, not yet started."""
 
 
 @hookspec(firstresult=True)
-def make_feature_store(  # type: ignore[empty-body]  # a specification: it is never called
+def make_feature_store(  # type: ignore[empty-body]  # a specification, never called
     location: str | None, options: Mapping[str, Any], context: Context
 ) -> FeatureStore:
     """Build a feature store."""
 
 
 @hookspec(firstresult=True)
-def make_drift_detector(  # type: ignore[empty-body]  # a specification: it is never called
+def make_drift_detector(  # type: ignore[empty-body]  # a specification, never called
     location: str | None, options: Mapping[str, Any], context: Context
 ) -> DriftDetector:
     """Build a drift detector."""
 
 
 @hookspec(firstresult=True)
-def make_runner(location: str | None, options: Mapping[str, Any], context: Context) -> Runner:
+def make_runner(  # type: ignore[empty-body]  # a specification, never called
+    location: str | None, options: Mapping[str, Any], context: Context
+) -> Runner:
     """Build a pipeline runner."""
 
 
