@@ -44,10 +44,12 @@ class Journal:
     """
 
     def __init__(self, folder: Path, run_id: str, *, limit: int) -> None:
+        self._fd = -1
         self.source = f"{run_id}.{uuid.uuid4().hex[:12]}"
         self.path = make_private_folder(folder) / (self.source + SUFFIX)
         self.limit = limit
         self._size = 0
+        self._fd = -1
         self._pid = os.getpid()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         with disk_errors(self.path):
@@ -99,6 +101,9 @@ class Journal:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        self.close()
+
 
 class Reader:
     """The reading end of a journal, with a place in it.
@@ -115,6 +120,7 @@ class Reader:
         self.path = path
         self.offset = offset
         self._lock = threading.Lock()
+        self._fd = -1
         with disk_errors(path):
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
@@ -163,6 +169,9 @@ class Reader:
             fd, self._fd = self._fd, -1
             if fd >= 0:
                 os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def frame_of(record: list[Any]) -> bytes:
