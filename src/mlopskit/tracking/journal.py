@@ -117,6 +117,7 @@ class Reader:
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
+        self._fd = -1
         self.path = path
         self.offset = offset
         self._lock = threading.Lock()
