@@ -240,6 +240,22 @@ def test_a_sync_leaves_live_processes_and_other_targets_alone(
     other.close()
 
 
+def test_a_tracker_that_was_closed_leaves_its_journals_to_the_next(tmp_path: Path) -> None:
+    first = Faulty(tmp_path / "store", flush_timeout_s=0.2)
+    first.context = Context(home=tmp_path)
+    first.gate = down
+    with first.start_run() as run:
+        run.log_metric("loss", 0.5)
+    first.close()
+    second = LocalTracker(tmp_path / "store")
+    second.context = Context(home=tmp_path)
+
+    assert second.sync().delivered == 3
+
+    assert second.get_run(run.id).status == "finished"
+    second.close()
+
+
 def test_a_full_disk_is_an_error_and_never_a_false_success(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """

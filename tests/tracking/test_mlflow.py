@@ -146,11 +146,11 @@ def test_a_server_that_refuses_costs_nothing_and_gets_all_of_it_later(
                 kit.tracker.ping(timeout_s=5)
                 break
         report = kit.tracker.sync()
+        assert (report.delivered, report.rejected, report.pending) == (5, 0, {})
         record = kit.tracker.get_run(run.id)
         path = kit.tracker.download_artifact(run.id, "deep/notes.txt", tmp_path / "got")
         url = kit.tracker.run_url(run.id)
 
-    assert (report.delivered, report.rejected, report.pending) == (5, 0, {})
     assert (record.status, record.metrics) == ("finished", {"loss": 0.5, "up": math.inf})
     assert record.params == {"lr": 0.1, "acc@1": "x" * 9000}
     assert path.read_text() == "hello"

@@ -129,6 +129,9 @@ class Outbox:
             logger.warning("Not everything was delivered; the rest waits in %s.", self.folder)
         for delivery in self._deliveries.values():
             delivery.stop()
+        for feed in list(self._feeds.values()):
+            if all(place.closed for place in feed.places.values()):
+                feed.journal.close()  # Whoever syncs next may take it over.
 
     def _done(self, place: Place) -> None:
         """Hear that one backend has all of a closed journal; remove it after the last one."""
