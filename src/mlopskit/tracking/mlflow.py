@@ -94,11 +94,6 @@ CAPABILITIES = {
 }
 
 REFUSED: Final = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-LONGEST_PARAM: Final = 6000
-LONGEST_TAG: Final = 5000
-METRICS: Final = 1000
-PARAMS_OR_TAGS: Final = 100
-PAGE: Final = 500
 REACHED_FOR_S: Final = 5.0
 
 
@@ -258,17 +253,17 @@ class MlflowTracker(Tracker):
         for record in records:
             for key, value in record.metrics.items():
                 stored = key_to_store(key)
-                named.update((tag.key, tag) for tag in _hashed(key, stored))
+                named.update((tag.key, tag) for tag in _names(key, stored))
                 if not is_plain(record.step, value):
                     odd.setdefault(key, []).append((record.step, record.time_ms, value))
                 if -(1 << 63) <= record.step < 1 << 63:
                     rows.append(Metric(stored, shown(value), record.time_ms, record.step))
-        for part in _parts(rows, METRICS):
+        for part in layout.parts(rows, layout.METRICS):
             self.native.log_batch(own, metrics=part)
         if odd:
             place = f"{batch.source}-{records[0].position}"
             self.native.log_text(own, json.dumps(odd), f"mlopskit/odd/{place}.json")
-            before = self._tags(own)
+            before = self.native.get_run(own).data.tags
             for key, points in odd.items():
                 tag = layout.own_key("odd", key)
                 last = max(
@@ -284,17 +279,17 @@ class MlflowTracker(Tracker):
         for key, value in record.params.items():
             name = key_to_store(key)
             text = param_to_text(value)
-            if len(text) > LONGEST_PARAM:
+            if len(text) > layout.LONGEST_PARAM:
                 text = self._aside(own, text)
-            tags += _hashed(key, name)
+            tags += _names(key, name)
             if stored.get(name, text) != text:
                 tags += [
                     RunTag(layout.own_key("param", key), text),
-                    *_hashed(key, layout.own_key("param", key)),
+                    *_names(key, layout.own_key("param", key)),
                 ]
             else:
                 params.append(Param(name, text))
-        for part in _parts(params, PARAMS_OR_TAGS):
+        for part in layout.parts(params, layout.PARAMS_OR_TAGS):
             self.native.log_batch(own, params=part)
         self._set_tags(own, tags)
 
@@ -306,10 +301,12 @@ class MlflowTracker(Tracker):
 
     def _set_tags(self, own: str, tags: Sequence[RunTag]) -> None:
         short = [
-            tag if len(tag.value) <= LONGEST_TAG else RunTag(tag.key, self._aside(own, tag.value))
+            tag
+            if len(tag.value) <= layout.LONGEST_TAG
+            else RunTag(tag.key, self._aside(own, tag.value))
             for tag in tags
         ]
-        for part in _parts(short, PARAMS_OR_TAGS):
+        for part in layout.parts(short, layout.PARAMS_OR_TAGS):
             self.native.log_batch(own, tags=part)
 
     def _log_artifact(self, own: str, record: ArtifactLogged) -> None:
@@ -329,7 +326,10 @@ class MlflowTracker(Tracker):
     def _end(self, client: MlflowClient, own: str, record: Ended) -> None:
         if record.status == "lost":
             run = client.get_run(own)
-            mine = self._text(own, run.data.tags.get(layout.OWN + "owner", "")) == record.owner
+            mine = (
+                layout.text_of(self.native, own, run.data.tags.get(layout.OWN + "owner", ""))
+                == record.owner
+            )
             if run.info.status != "RUNNING" or not mine:
                 return
             client.set_tag(own, layout.OWN + "status", "lost")
@@ -351,7 +351,7 @@ class MlflowTracker(Tracker):
             with _translated():
                 page = client.search_runs(
                     ids,
-                    max_results=PAGE,
+                    max_results=layout.PAGE,
                     order_by=["attributes.start_time DESC"],
                     page_token=token,
                 )
@@ -371,7 +371,7 @@ class MlflowTracker(Tracker):
             if len(points) < len(rows):
                 return layout.history_of([(m.timestamp, m.step, m.value) for m in rows])
             if layout.own_key("odd", key) in run.data.tags:
-                for step, time_ms, value in self._odd(own, key):
+                for step, time_ms, value in layout.odd_points(self.native, own, key):
                     points[time_ms, step] = value
         if not points:
             raise NotFound("metric", key, self._record(run).metrics)
@@ -380,7 +380,7 @@ class MlflowTracker(Tracker):
     def list_experiments(self) -> list[Experiment]:
         """List the active experiments. MLflow does not count runs cheaply."""
         with _translated():
-            found = self._all_experiments(self._client())
+            found = layout.experiments(self._client())
         return [Experiment(name=name) for name in sorted(found)]
 
     def read_artifacts(self, id: str) -> list[Artifact]:
@@ -388,9 +388,14 @@ class MlflowTracker(Tracker):
         run = self._run(id)
         if not layout.is_ours(run):
             with _translated(id):
-                return sorted(self._walk(run.info.run_id, ""), key=lambda each: each.name)
+                return sorted(
+                    layout.walk(self.native, run.info.run_id, ""), key=lambda each: each.name
+                )
         texts = [v for k, v in run.data.tags.items() if k.startswith(layout.OWN + "file.")]
-        found = [Artifact.model_validate_json(self._text(run.info.run_id, t)) for t in texts]
+        found = [
+            Artifact.model_validate_json(layout.text_of(self.native, run.info.run_id, t))
+            for t in texts
+        ]
         return sorted(found, key=lambda each: each.name)
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
@@ -447,20 +452,9 @@ class MlflowTracker(Tracker):
 
     def _experiment_ids(self, experiment: str | None) -> list[str]:
         if experiment is None:
-            return list(self._all_experiments(self.native).values())
+            return list(layout.experiments(self.native).values())
         found = self.native.get_experiment_by_name(experiment)
         return [found.experiment_id] if found and found.lifecycle_stage == "active" else []
-
-    @staticmethod
-    def _all_experiments(client: MlflowClient) -> dict[str, str]:
-        found = {}
-        token = None
-        while True:
-            page = client.search_experiments(max_results=PAGE, page_token=token)
-            found.update({each.name: each.experiment_id for each in page})
-            token = page.token
-            if not token:
-                return found
 
     def _experiment_name(self, experiment_id: str) -> str:
         for name, known in self._experiments.items():
@@ -470,40 +464,14 @@ class MlflowTracker(Tracker):
         self._experiments[name] = experiment_id
         return name
 
-    def _tags(self, own: str) -> dict[str, str]:
-        return dict(self.native.get_run(own).data.tags)
-
-    def _text(self, own: str, text: str) -> str:
-        """Return a text, from its file where it was too long for its row."""
-        if not text.startswith('{"$": "file"'):
-            return text
-        with tempfile.TemporaryDirectory() as folder:
-            path = self.native.download_artifacts(own, json.loads(text)["v"], folder)
-            return Path(path).read_text(encoding="utf-8")
-
-    def _odd(self, own: str, key: str) -> list[tuple[int, int, Number]]:
-        found = []
-        with tempfile.TemporaryDirectory() as folder:
-            for path in Path(self.native.download_artifacts(own, "mlopskit/odd", folder)).iterdir():
-                found += json.loads(path.read_text()).get(key, [])
-        return found
-
-    def _walk(self, own: str, folder: str) -> Iterator[Artifact]:
-        for info in self.native.list_artifacts(own, folder or None):
-            if info.is_dir:
-                yield from self._walk(own, info.path)
-            else:
-                yield Artifact(name=info.path, size=info.file_size or 0, digest="")
-
     def _record(self, run: MlflowRun) -> RunRecord:
         own = run.info.run_id
         name = self._experiment_name(run.info.experiment_id)
-        return layout.record_of(run, name, lambda text: self._text(own, text))
+        return layout.record_of(run, name, lambda text: layout.text_of(self.native, own, text))
 
 
 @contextmanager
 def _translated(id: str = "") -> Iterator[None]:
-    """Turn MLflow's one exception class into ours, by its error code."""
     try:
         yield
     except MlflowException as exc:
@@ -518,18 +486,11 @@ def _translated(id: str = "") -> Iterator[None]:
 
 def _tag(key: str, value: str) -> list[RunTag]:
     stored = key_to_store(key, reserved=layout.RESERVED)
-    return [RunTag(stored, tag_to_text(value)), *_hashed(key, stored)]
+    return [RunTag(stored, tag_to_text(value)), *_names(key, stored)]
 
 
-def _hashed(key: str, stored: str) -> list[RunTag]:
-    """Return the tag that tells a key from the hash it is stored under, if it is."""
-    name = stored.rpartition(".")[2]
-    return [RunTag(f"{layout.OWN}key.{name}", key)] if name.startswith("_mkh_") else []
-
-
-def _parts(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    for at in range(0, len(rows), size):
-        yield list(rows[at : at + size])
+def _names(key: str, stored: str) -> list[RunTag]:
+    return [RunTag(*pair) for pair in layout.hashed_name(key, stored).items()]
 
 
 @hookimpl

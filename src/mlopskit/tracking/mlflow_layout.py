@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import tempfile
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import ConfigError
 from mlopskit.storage import disk_errors, make_private_folder
-from mlopskit.tracking.entities import MetricHistory, RunRecord
+from mlopskit.tracking.entities import Artifact, MetricHistory, RunRecord
 from mlopskit.tracking.escapes import (
+    HASHED,
     key_from_store,
     key_to_store,
     param_from_text,
@@ -28,6 +30,7 @@ from mlopskit.tracking.escapes import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
     from mlopskit.tracking.entities import Number, Status
@@ -51,6 +54,11 @@ TO_MLFLOW: Final[Mapping[Status, str]] = {
 OWN: Final = "mlopskit."
 RESERVED: Final = (OWN, "mlflow.runName", "mlflow.parentRunId")
 PARENT: Final = "mlflow.parentRunId"
+PAGE: Final = 500
+LONGEST_PARAM: Final = 6000
+LONGEST_TAG: Final = 5000
+METRICS: Final = 1000
+PARAMS_OR_TAGS: Final = 100
 
 
 def checked_uri(uri: str | None) -> str:
@@ -93,13 +101,13 @@ def is_ours(run: MlflowRun) -> bool:
     return OWN + "run_id" in run.data.tags
 
 
-def record_of(run: MlflowRun, experiment: str, text_of: Callable[[str], str]) -> RunRecord:
+def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> RunRecord:
     """Return a run as it was logged, or as MLflow has it if it is none of ours.
 
     Args:
         run: MLflow's.
         experiment: The name of its experiment.
-        text_of: Fetches a text that was too long for its row.
+        fetch: Returns a text that was too long for its row.
     """
     info, tags = run.info, run.data.tags
     points: dict[str, Point] = {
@@ -137,17 +145,56 @@ def record_of(run: MlflowRun, experiment: str, text_of: Callable[[str], str]) ->
     return RunRecord(
         id=tags[OWN + "run_id"],
         status=tags.get(OWN + "status") or STATUSES[info.status],
-        params={key: param_from_text(text_of(text)) for key, text in texts.items()},
+        params={key: param_from_text(fetch(text)) for key, text in texts.items()},
         tags={
-            key_from_store(key, hashed): tag_from_text(text_of(text))
+            key_from_store(key, hashed): tag_from_text(fetch(text))
             for key, text in tags.items()
             if not key.startswith(RESERVED)
         },
         parent_id=tags.get(OWN + "parent"),
-        owner=text_of(tags.get(OWN + "owner", "")),
+        owner=fetch(tags.get(OWN + "owner", "")),
         **_last(points),
         **common,
     )
+
+
+def experiments(client: MlflowClient) -> dict[str, str]:
+    """Return the ids of the active experiments by name."""
+    found = {}
+    token = None
+    while True:
+        page = client.search_experiments(max_results=PAGE, page_token=token)
+        found.update({each.name: each.experiment_id for each in page})
+        token = page.token
+        if not token:
+            return found
+
+
+def text_of(client: MlflowClient, run: str, text: str) -> str:
+    """Return a text, from its file where it was too long for its row."""
+    if not text.startswith('{"$": "file"'):
+        return text
+    with tempfile.TemporaryDirectory() as folder:
+        path = client.download_artifacts(run, json.loads(text)["v"], folder)
+        return Path(path).read_text(encoding="utf-8")
+
+
+def odd_points(client: MlflowClient, run: str, key: str) -> list[Point]:
+    """Return all points of a series that MLflow cannot hold."""
+    found: list[Point] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in Path(client.download_artifacts(run, "mlopskit/odd", folder)).iterdir():
+            found += json.loads(path.read_text()).get(key, [])
+    return found
+
+
+def walk(client: MlflowClient, run: str, folder: str) -> Iterator[Artifact]:
+    """Yield every file of a run that mlopskit did not write."""
+    for info in client.list_artifacts(run, folder or None):
+        if info.is_dir:
+            yield from walk(client, run, info.path)
+        else:
+            yield Artifact(name=info.path, size=info.file_size or 0, digest="")
 
 
 def _last(points: Mapping[str, Point]) -> dict[str, Any]:
@@ -169,6 +216,18 @@ def _own_tags(
     for key, text in tags.items():
         if key.startswith(prefix):
             yield key_from_store(key.removeprefix(prefix), hashed), text
+
+
+def hashed_name(key: str, stored: str) -> dict[str, str]:
+    """Return the tag that tells a key from the hash it is stored under, if it is."""
+    name = stored.rpartition(".")[2]
+    return {f"{OWN}key.{name}": key} if name.startswith(HASHED) else {}
+
+
+def parts(rows: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """Yield rows in lists of at most `size`."""
+    for at in range(0, len(rows), size):
+        yield list(rows[at : at + size])
 
 
 def last_odd(text: str | None) -> list[Point]:
