@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.rule import Rule
 from rich.table import Table
@@ -49,7 +50,7 @@ class LiveShow(Show):
             console=console,
             expand=True,
         )
-        self._live = Live(console=console, refresh_per_second=8, transient=True)
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._task = self._progress.add_task("", visible=False, flights=0)
 
     def __enter__(self) -> Self:
@@ -104,7 +105,7 @@ class LiveShow(Show):
         title = Text(f"  {month.name}  ", style="bold").append(_decision(month))
         self._console.print(title)
         for reason in (*month.decision.triggers, *month.decision.gate):
-            self._console.print(Text(f"      {visible(reason)}", style="dim"))
+            self._console.print(Padding(Text(visible(reason), style="dim"), (0, 0, 0, 6)))
         self._draw()
 
     def end(self, result: DemoResult) -> None:

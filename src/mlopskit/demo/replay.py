@@ -18,7 +18,7 @@ from mlopskit.demo.lock import only_one
 from mlopskit.demo.model import NAME, LateFlights, quality
 from mlopskit.demo.monitor import Monitor, as_served, compare
 from mlopskit.demo.report import write_report
-from mlopskit.demo.result import Decision, DemoResult, Month, Prepared, Swap, Version
+from mlopskit.demo.result import Decision, DemoResult, Month, Prepared, Swap, Version, month_name
 from mlopskit.demo.scoring import Scorer
 from mlopskit.demo.training import EXPERIMENT, STAGE, Trained, Trainer
 from mlopskit.demo.words import score
@@ -234,18 +234,19 @@ class _Replay:
             drift_share_first=drift_first.share_drifted,
             compared=compared,
             differing=differing,
-            decision=self._decide(triggers, end, rows, run),
+            decision=self._decide(triggers, month, rows, run),
         )
 
-    def _decide(self, triggers: TriggerDecision, end: int, rows: Ints, run: Run) -> Decision:
+    def _decide(self, triggers: TriggerDecision, month: int, rows: Ints, run: Run) -> Decision:
         """Train a challenger if a trigger fired, and let it serve if the gate lets it pass."""
         if not triggers.fire:
             return Decision("kept", triggers.reasons)
-        with self.show.step("Train a challenger on the last thirteen weeks") as step:
-            trained = self.trainer.challenger(run, self.history, end)
+        with self.show.step(f"Train a challenger at the end of {month_name(month)}") as step:
+            trained = self.trainer.challenger(run, self.history, month_start(month + 1))
             self.versions.append(trained.version)
             step.cached = trained.version.cached
-            step.note = f"{trained.version.rows:,} flights"
+            start, end = trained.version.trained
+            step.note = f"{trained.version.rows:,} flights, {start} to {end}"
         swap = self._swap(trained, rows) if trained.decision.approved else None
         return Decision(
             outcome="refused" if swap is None else "promoted",
@@ -300,7 +301,8 @@ def _retire(kit: Kit) -> None:
         held = kit.registry.get_version(NAME, STAGE)
     except NotFound:
         return
-    kit.registry.promote(NAME, held.version, "archived")
+    why = "A new replay begins before what this version was trained on."
+    kit.registry.promote(NAME, held.version, "archived", why=why)
 
 
 def _forget(kit: Kit) -> None:

@@ -25,7 +25,8 @@ margin:18px 0}
 .note{color:var(--soft);font-size:.9rem;margin:.1rem 0 1rem;max-width:46rem}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;
 margin:26px 0 18px}
-.figures div{display:flex;flex-direction:column-reverse;justify-content:flex-end;background:var(--card);
+.figures div{display:flex;flex-direction:column-reverse;justify-content:flex-end;
+background:var(--card);
 border:1px solid var(--line);border-radius:14px;padding:14px 16px}
 .figures dd{margin:0;font-size:1.6rem;font-weight:650;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums;white-space:nowrap}
