@@ -22,14 +22,14 @@ from mlopskit.tracking.entities import (
     Started,
     TagsSet,
 )
+from mlopskit.tracking.values import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mlopskit.tracking.filters import Filter
-
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Record
+    from mlopskit.tracking.filters import Filter
 
 TOOL = {"package": "mlopskit-jsonl", "requires": {}}
 CAPABILITIES = {
@@ -94,6 +94,8 @@ class JsonlTracker(Tracker):
                 with disk_errors(run):
                     shutil.copyfile(record.path, run / kept)
                 fields |= {"artifact": record.artifact.model_dump(), "path": kept}
+            elif isinstance(record, ParamsLogged):
+                fields["params"] = pack(record.params)  # Plain JSON knows no tuples.
             lines.append(json.dumps([type(record).__name__, batch.source, fields]) + "\n")
         with disk_errors(run), (run / "records.jsonl").open("ab") as file:
             file.write("".join(lines).encode())
@@ -119,7 +121,7 @@ class JsonlTracker(Tracker):
             if isinstance(record, MetricsLogged) and key in record.metrics
         ]
         if not points:
-            raise NotFound("metric", key)
+            raise NotFound("metric", key, self.read_run(id).metrics)
         return MetricHistory.of(*(list(column) for column in zip(*points, strict=True)))
 
     def list_experiments(self) -> list[Experiment]:
@@ -164,6 +166,8 @@ class JsonlTracker(Tracker):
             if kind == "ArtifactLogged":
                 fields["artifact"] = Artifact(**fields["artifact"])
                 fields["path"] = path.parent / fields["path"]
+            elif kind == "ParamsLogged":
+                fields["params"] = unpack(fields["params"])
             yield KINDS[kind](**fields)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from mlopskit_jsonl import JsonlTracker
 
 from mlopskit.testing import TrackerContract
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlopskit.testing.tracking import Line
+
 
 class TestJsonlTracker(TrackerContract):
     @pytest.fixture
-    def tracker(self, tmp_path: Path) -> JsonlTracker:
-        return JsonlTracker(tmp_path / "runs")
+    def line(self, tmp_path: Path) -> Line:
+        return f"jsonl:{tmp_path / 'runs'}"
