@@ -185,8 +185,7 @@ class MlflowTracker(Tracker):
 
     def write(self, batch: Batch) -> None:
         """Write to MLflow. What comes again is stored once."""
-        client = self._client()
-        begun: Sequence[Any] = batch.records
+        client, begun = self._client(), batch.records
         with _translated(batch.run_id):
             if begun and isinstance(begun[0], Started):
                 self._start(batch.run_id, begun[0])
