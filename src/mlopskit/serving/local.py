@@ -33,7 +33,7 @@ TOOL = {
         "httptools": ">=0.6,<1",
         "msgspec": ">=0.19,<1",
         "numpy": ">=2.0,<3",
-        "uvicorn": ">=0.34,<1",
+        "uvicorn": ">=0.53,<1",
     },
 }
 CAPABILITIES = {
