@@ -390,6 +390,17 @@ def test_a_listener_hears_that_a_run_has_ended(tmp_path: Path) -> None:
     assert (event, record.id, record.status) == ("run_finished", run.id, "finished")
 
 
+def test_a_listener_hears_it_even_if_the_backend_is_down(faulty: Faulty, tmp_path: Path) -> None:
+    heard: list[Any] = []
+    faulty.context = Context(home=tmp_path, notify=lambda event, **told: heard.append(told["run"]))
+    faulty.gate = down
+    run = faulty.start_run("e", params={"lr": 0.1})
+    run.finish("failed", timeout_s=0)
+
+    (record,) = heard
+    assert (record.id, record.status, record.params) == (run.id, "failed", {"lr": 0.1})
+
+
 def test_workers_end_with_their_tracker(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     for _ in range(3):

@@ -195,11 +195,14 @@ class Tracker(Tool):
             experiment, name, parent = found.experiment, found.name, found.parent_id
         own_id = run_id or uuid.uuid4().hex
         parent_id = parent.id if isinstance(parent, Run) else parent
+        clean = self.context.redactor.text
         start = Started(
             position=0,
             time_ms=0,
-            name=check_label("run", own_id[:8] if name is None else name),
-            experiment=check_label("experiment", "default" if experiment is None else experiment),
+            name=clean(check_label("run", own_id[:8] if name is None else name)),
+            experiment=clean(
+                check_label("experiment", "default" if experiment is None else experiment)
+            ),
             parent_id=None if parent_id is None else check_run_id(parent_id),
             owner=this_process(),
             resumed=found is not None,

@@ -6,13 +6,21 @@ import logging
 import os
 import threading
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mlopskit.errors import Conflict, InvalidInput, ParamConflict, Unavailable
+from mlopskit.errors import (
+    Conflict,
+    InvalidInput,
+    MlopskitError,
+    ParamConflict,
+    Unavailable,
+)
 from mlopskit.names import check_label, check_path
 from mlopskit.tracking import media, records
-from mlopskit.tracking.entities import Artifact
+from mlopskit.tracking.entities import Artifact, RunRecord
 from mlopskit.tracking.values import (
     check_params,
     check_step,
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from mlopskit.tracking.base import Tracker
-    from mlopskit.tracking.entities import DeliveryStatus, Number, RunRecord, Started, Status
+    from mlopskit.tracking.entities import DeliveryStatus, Number, Started, Status
     from mlopskit.tracking.outbox import Outbox
 
 logger = logging.getLogger(__name__)
@@ -260,8 +268,10 @@ class Run:
             self._finished = True
             self._feed.journal.sync()
         self._outbox.shut(self._feed)
-        self._deliver(timeout_s)
-        self._tell()
+        try:
+            self._deliver(timeout_s)
+        finally:
+            self._tell(status)
 
     def __enter__(self) -> Self:
         return self
@@ -328,12 +338,20 @@ class Run:
             if self._tracker.on_error == "raise":
                 raise Unavailable(target, why)
 
-    def _tell(self) -> None:
-        try:
-            record = self._tracker.read_run(self.id)
-        except Exception:
-            logger.debug("Run %s cannot be read yet.", self.id, exc_info=True)
-            return
+    def _tell(self, status: Status) -> None:
+        """Tell the listeners that the run has ended, with as much of it as can be read now."""
+        record = RunRecord(
+            id=self.id,
+            name=self.name,
+            experiment=self.experiment,
+            status=status,
+            params=self._params,
+            parent_id=self.parent_id,
+            ended_at=datetime.now(UTC),
+        )
+        if not any(each.pending for each in self.delivery.values()):
+            with suppress(MlopskitError):
+                record = self._tracker.read_run(self.id)
         self._tracker.notify("run_finished", run=record)
 
 
