@@ -19,7 +19,7 @@ import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, StorageError
-from mlopskit.storage import disk_errors, make_private_folder
+from mlopskit.storage import disk_errors, make_private_folder, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,7 @@ class Journal:
         self.path = make_private_folder(folder) / (self.source + SUFFIX)
         self.limit = limit
         self._size = 0
+        self._named = False
         self._fd = -1
         self._pid = os.getpid()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
@@ -94,6 +95,9 @@ class Journal:
         """Put what was appended on the disk, power loss included."""
         with disk_errors(self.path):
             os.fsync(self._fd)
+            if not self._named:
+                sync_folder(self.path.parent)
+                self._named = True
 
     def close(self) -> None:
         """Let go of the file and its lock. Closing twice is fine."""
