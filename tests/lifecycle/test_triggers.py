@@ -101,6 +101,20 @@ def test_a_drop_by_just_the_limit_fires_whatever_the_rounding(
     assert not trigger(evidence(performance={"auc": (baseline, current)}))
 
 
+def test_a_change_for_the_better_is_told_as_one() -> None:
+    drop, rise = on_performance("auc", drop=0.05), on_performance("rmse", rise=2)
+
+    assert drop(evidence(performance={"auc": (0.9, 0.8)})).reasons == (
+        "auc rose from 0.8 to 0.9; a fall by 0.05 would count.",
+    )
+    assert drop(evidence(performance={"auc": (0.8, 0.8)})).reasons == (
+        "auc stayed at 0.8; a fall by 0.05 would count.",
+    )
+    assert rise(evidence(performance={"rmse": (5, 6.5)})).reasons == (
+        "rmse fell from 6.5 to 5; a rise by 2 would count.",
+    )
+
+
 def test_errors_have_a_ceiling_and_may_rise() -> None:
     trigger = on_performance("rmse", ceiling=10, rise=2)
     decision = trigger(evidence(performance={"rmse": Performance(current=9, baseline=6.5)}))

@@ -316,10 +316,13 @@ def _change(
 ) -> tuple[bool, str] | None:
     if limit is None:
         return None
-    word = "fell" if down else "rose"
+    word, other, noun = ("fell", "rose", "fall") if down else ("rose", "fell", "rise")
     if found.baseline is None:
         return False, f"{metric} is {found.current:.6g}; without a baseline no change is known."
     change = found.baseline - found.current if down else found.current - found.baseline
+    if change <= 0:
+        how = f"{other} from {found.baseline:.6g} to" if change else "stayed at"
+        return False, f"{metric} {how} {found.current:.6g}; a {noun} by {limit:.6g} would count."
     # 0.9 - 0.85 is a little more than 0.05 and 0.8 - 0.75 a little less: both are 0.05 here.
     fire = change >= limit or abs(change - limit) <= 1e-9 * max(abs(limit), abs(found.baseline))
     side = "at least" if fire else "less than"
