@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from mlopskit.demo.charts import auc_chart, heat_map
 from mlopskit.demo.result import YEAR
 from mlopskit.demo.style import STYLE
-from mlopskit.demo.words import decision_line, duration, escape, headline, score, summary
+from mlopskit.demo.words import days, decision_line, duration, escape, headline, score, summary
 from mlopskit.storage import write_whole
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def render(result: DemoResult) -> str:
             "Drift from the first model's training data",
             heat_map(months, lambda month: month.effects_first),
             "Each cell is the size of a column's change against January and February. "
-            "It carries its number where that makes a drift.",
+            "It is marked where that makes a drift.",
         ),
         _section(
             "Drift from the serving model's training data",
@@ -148,7 +148,7 @@ def _decision(month: Month) -> str:
 def _lineage(version: Version, months: tuple[Month, ...]) -> str:
     served = [month.name[:3] for month in months if month.live_version == version.version]
     steps = (
-        ("data", f"{version.trained[0]} to {version.trained[1]}", f"{version.rows:,} flights"),
+        ("data", days(version.trained), f"{version.rows:,} flights"),
         ("fingerprint", version.fingerprint[:SHOWN], "SHA-256 of the table"),
         ("run", version.run_id[:SHOWN], "from the cache" if version.cached else "trained"),
         ("model", version.digest.removeprefix("sha256:")[:SHOWN], f"AUC {score(version.auc)}"),

@@ -31,7 +31,7 @@ def prepare(folder: Path, scratch: str) -> Path:
     written.mkdir()
     flights, weather = read_flights(folder), read_weather(folder)
     write_sources(written, flights, weather)
-    pq.write_table(_asked(flights), written / FLIGHTS, compression="zstd")
+    write_flights(written, flights)
     return written
 
 
@@ -75,10 +75,11 @@ def clean(scratch: Path) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _asked(flights: Flights) -> pa.Table:
-    """Return one row per flight: what is asked, and the label with the time it became known."""
+def write_flights(folder: Path, flights: Flights) -> None:
+    """Write one row per flight: what is asked, and the label with the time it became known."""
     table = requests(flights).append_column("month", flights.table["month"])
     landed = flights.arrived != NEVER
     known = pa.array(np.where(landed, flights.arrived, 0), pa.timestamp("s", "UTC"), mask=~landed)
     late = pa.array(flights.arr_delay > LATE_MINUTES, mask=~landed)
-    return table.append_column("known", known).append_column(model.LABEL, late)
+    table = table.append_column("known", known).append_column(model.LABEL, late)
+    pq.write_table(table, folder / FLIGHTS, compression="zstd")

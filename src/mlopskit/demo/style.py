@@ -38,7 +38,8 @@ svg{display:block;width:100%;height:auto}
 polyline{fill:none;stroke-width:2.5;stroke-linejoin:round;stroke-linecap:round}
 polyline.live{stroke:var(--live);stroke-width:3}
 polyline.first{stroke:var(--first);stroke-dasharray:2 6}
-.gain{fill:var(--gain)}.loss{fill:var(--loss)}
+.gain{fill:var(--gain);shape-rendering:crispEdges}
+.loss{fill:var(--loss);shape-rendering:crispEdges}
 .short{display:none}
 svg .promoted{fill:var(--good);stroke:var(--card);stroke-width:2}
 svg .refused{fill:var(--card);stroke:var(--warn);stroke-width:2.5}

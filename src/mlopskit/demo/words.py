@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from datetime import date
 from typing import TYPE_CHECKING
 
 from mlopskit.demo.result import YEAR, month_name
@@ -35,6 +36,12 @@ def decision_line(month: Month) -> str:
 def score(value: float | None) -> str:
     """Return an AUC with three digits; a dash where there is none."""
     return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def days(span: tuple[str, str]) -> str:
+    """Return a span of days, given as ISO dates, for reading."""
+    first, last = (date.fromisoformat(day) for day in span)
+    return f"{first.day} {first:%b} – {last.day} {last:%b}"
 
 
 def duration(seconds: float) -> str:
