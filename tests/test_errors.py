@@ -17,7 +17,7 @@ def test_the_tree_at_the_top_of_the_page_is_the_tree() -> None:
 
     path: list[str] = []
     for indent, name in drawn:
-        path[len(indent) // 2 :] = [name]
+        path[len(indent) // 2 - 1 :] = [name]
         if len(path) > 1:
             assert path[-2] in {base.__name__ for base in CLASSES[name].__bases__}, name
 

@@ -1,26 +1,28 @@
 """What can go wrong, on one page.
 
-* MlopskitError
-  + ConfigError                 the configuration cannot be turned into working tools
-    - UnknownBackend            no installed package offers that backend
-    - UnknownOption             a key, option or domain that nothing reads
-    - UnknownProfile            no configuration file has that profile
-    - MissingDependency         the backend is known; the package it talks to is not installed
-    - BrokenPlugin              the backend's own code failed while it was imported
-  + InvalidName                 a name that could leave its folder, or that no backend can keep
-  + InvalidInput                a value that cannot be taken as it is
-    - InvalidModel              bytes that are not the model they claim to be
-  + UntrustedModel              loading would run code from the model file
-  + NotFound                    the backend answered, and it has no such thing
-  + Conflict                    the request contradicts what is already stored
-    - ParamConflict             a param already has another value
-  + Unsupported                 the backend declares that it cannot do this, and why
-  + StorageError                bytes could not be written, or do not read back as written
-    - IntegrityError            stored bytes no longer match their digest
-  + StepFailed                  a step of a pipeline raised; its own exception is the cause
-  + RunCancelled                somebody asked the run of a pipeline to stop
-  + BackendError                the tool failed; its own exception is the cause
-    - Unavailable               the tool could not be reached, and may be later
+::
+
+  * MlopskitError
+    + ConfigError                 the configuration cannot be turned into working tools
+      - UnknownBackend            no installed package offers that backend
+      - UnknownOption             a key, option or domain that nothing reads
+      - UnknownProfile            no configuration file has that profile
+      - MissingDependency         the backend is known; the package it talks to is not installed
+      - BrokenPlugin              the backend's own code failed while it was imported
+    + InvalidName                 a name that could leave its folder, or that no backend can keep
+    + InvalidInput                a value that cannot be taken as it is
+      - InvalidModel              bytes that are not the model they claim to be
+    + UntrustedModel              loading would run code from the model file
+    + NotFound                    the backend answered, and it has no such thing
+    + Conflict                    the request contradicts what is already stored
+      - ParamConflict             a param already has another value
+    + Unsupported                 the backend declares that it cannot do this, and why
+    + StorageError                bytes could not be written, or do not read back as written
+      - IntegrityError            stored bytes no longer match their digest
+    + StepFailed                  a step of a pipeline raised; its own exception is the cause
+    + RunCancelled                somebody asked the run of a pipeline to stop
+    + BackendError                the tool failed; its own exception is the cause
+      - Unavailable               the tool could not be reached, and may be later
 
 Each class builds its own message from arguments that it keeps, so that raising one is a single
 line and every message says what happened, what there is instead, and what to do next.

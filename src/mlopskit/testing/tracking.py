@@ -390,6 +390,19 @@ class TrackerContract(ToolContract):
 
         assert tracker.get_run(run.id).status == "killed"
 
+    @pytest.mark.parametrize(
+        ("code", "status"), [(None, "finished"), (0, "finished"), (1, "failed"), ("no", "failed")]
+    )
+    def test_a_program_that_exits_says_how_its_run_went(
+        self, tracker: Tracker, code: int | str | None, status: str
+    ) -> None:
+        """`sys.exit(1)` inside the block is a failure, and `sys.exit()` is none."""
+        run = tracker.start_run()
+        with pytest.raises(SystemExit), run:
+            sys.exit(code)
+
+        assert tracker.get_run(run.id).status == status
+
     def test_a_run_that_goes_on_reads_its_own_writes(self, tracker: Tracker) -> None:
         """Without a flush, in the process that writes it."""
         with tracker.start_run(params={"lr": 0.1}) as run:

@@ -282,7 +282,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.finish(_status_of(kind))
+        self.finish(_status_of(error))
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.name!r} of {self.experiment!r}>"
@@ -355,12 +355,12 @@ class Run:
         self._tracker.notify("run_finished", run=record)
 
 
-def _status_of(kind: type[BaseException] | None) -> Status:
-    if kind is None or (issubclass(kind, SystemExit)):
-        return "finished"
-    if issubclass(kind, KeyboardInterrupt):
+def _status_of(error: BaseException | None) -> Status:
+    if isinstance(error, SystemExit):  # `sys.exit()` with no code, or 0, is an end like any other.
+        return "finished" if error.code in (None, 0) else "failed"
+    if isinstance(error, KeyboardInterrupt):
         return "killed"
-    return "failed"
+    return "finished" if error is None else "failed"
 
 
 def _now_ms() -> int:
