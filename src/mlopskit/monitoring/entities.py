@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -125,10 +124,6 @@ class DriftReport(Record):
     backend: str = "local"
     version: Literal[1] = REPORT_VERSION
 
-    # The page is drawn one floor above: `mlopskit.monitoring.report` puts its function here when
-    # the package is imported.
-    page: ClassVar[Callable[[DriftReport], str]]
-
     def to_json(self) -> str:
         """Return the report as JSON that `from_json` reads back equal."""
         return self.model_dump_json()
@@ -154,8 +149,10 @@ class DriftReport(Record):
         Raises:
             StorageError: If the file cannot be written; what was there before is untouched.
         """
+        from mlopskit.monitoring.report import page  # noqa: PLC0415 - drawn only when it is asked for
+
         target = Path(path).expanduser()
-        write_whole(target, type(self).page(self))
+        write_whole(target, page(self))
         return target
 
 

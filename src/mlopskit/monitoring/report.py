@@ -10,11 +10,10 @@ import math
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from mlopskit.monitoring.entities import DriftReport
 from mlopskit.monitoring.style import STYLE
 
 if TYPE_CHECKING:
-    from mlopskit.monitoring.entities import ColumnDrift, Finding, Histogram
+    from mlopskit.monitoring.entities import ColumnDrift, DriftReport, Finding, Histogram
 
 LARGEST_PAGE: Final = 190_000
 LONGEST_NAME: Final = 80
@@ -197,6 +196,3 @@ def _short(text: str, longest: int) -> str:
     """Return text that fits its place and shows no direction marks or control characters."""
     shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
-
-
-DriftReport.page = staticmethod(page)
