@@ -31,10 +31,10 @@ def known_until(events: features.Events, cut: int) -> Any:
 def joined(
     flights: Flights, weather: pa.Table, tmp_path_factory: pytest.TempPathFactory
 ) -> pa.Table:
-    """Three hundred real rows, with what the feature store says of them."""
+    """Real rows of the whole year, with what the feature store says of them."""
     folder: Path = tmp_path_factory.mktemp("flights")
     features.write_sources(folder, flights, weather)
-    rows = np.random.default_rng(7).choice(len(flights), 300, replace=False)
+    rows = np.random.default_rng(7).choice(len(flights), 120, replace=False)
     with Kit(home=str(folder / "home")) as kit:
         kit.feature_store.apply(*features.views(folder))
         asked = features.requests(flights).take(rows)
