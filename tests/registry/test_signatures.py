@@ -19,7 +19,9 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame, pa.table], ids=str)
+@pytest.mark.parametrize(
+    "frame", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "arrow"]
+)
 def test_a_frame_gives_names_and_types(frame: Any) -> None:
     made = infer_signature(frame({**COLUMNS, "city": ["a", "b"]}))
 
