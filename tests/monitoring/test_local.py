@@ -227,3 +227,23 @@ def test_the_page_stays_small_when_every_name_is_hostile() -> None:
 
     assert len(report.findings) == 300
     assert len(page(report).encode()) < 200_000
+
+
+def test_no_secret_is_kept_and_drift_is_still_seen() -> None:
+    tokens = [f"gh{'p_'}{number:036d}" for number in range(3)]
+    before = {
+        "sent_with": [tokens[0]] * 150 + [tokens[1]] * 150,
+        "password": ["hunter2", "letmein"] * 150,
+    }
+    after = {"sent_with": [tokens[0]] * 20 + [tokens[2]] * 280, "password": before["password"]}
+    detector = LocalDriftDetector()
+    profile = detector.fit(pd.DataFrame(before))
+    report = detector.detect(pd.DataFrame(after), profile)
+    same = detector.detect(pd.DataFrame(before), profile)
+
+    kept = profile.to_json() + report.to_json() + page(report)
+    for secret in (*tokens, "hunter2", "letmein"):
+        assert secret not in kept
+    assert report.columns["sent_with"].drifted
+    assert not same.columns["sent_with"].drifted
+    assert not report.columns["password"].tested

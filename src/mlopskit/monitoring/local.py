@@ -109,14 +109,15 @@ class LocalDriftDetector(DriftDetector):
     def fit(self, reference: Any, *, like: Profile | None = None) -> Profile:
         if like is not None and not isinstance(like, Profile):
             raise InvalidInput(f"like is a {type(like).__name__}; give a profile, or None.")
-        return profiling.profile(reference, "The reference", like)
+        return profiling.profile(reference, "The reference", like, self.context.redactor)
 
     def _detect(self, current: Any, reference: Any) -> DriftReport:
         if not isinstance(reference, Profile):
             like = current if isinstance(current, Profile) else None
-            reference = profiling.profile(reference, "The reference", like)
+            reference = self.fit(reference, like=like)
         if not isinstance(current, Profile):
-            current = profiling.profile(current, "The current data", reference)
+            redactor = self.context.redactor
+            current = profiling.profile(current, "The current data", reference, redactor)
         for side, what in ((current, "The current"), (reference, "The reference")):
             if not side.n:
                 raise InvalidInput(f"{what} profile has no rows, so there is nothing to compare.")

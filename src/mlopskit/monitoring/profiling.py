@@ -21,6 +21,7 @@ from mlopskit.monitoring.profile import (
     OtherColumn,
     Profile,
 )
+from mlopskit.redaction import REDACTED, Redactor, is_secret_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,11 +38,16 @@ CELLS: Final = 8192
 # Most values of a categorical column that are counted by name.
 MOST_CATEGORIES: Final = 256
 LONGEST_VALUE: Final = 128
+PLAIN: Final = Redactor()
 CATEGORICAL: Final = (nw.String, nw.Categorical, nw.Enum, nw.Boolean, nw.Object)
 
 
-def profile(frame: Any, what: str, like: Profile | None = None) -> Profile:
+def profile(
+    frame: Any, what: str, like: Profile | None = None, redactor: Redactor = PLAIN
+) -> Profile:
     """Return the profile of a frame, in the groups of `like` or in groups of its own.
+
+    A value that is a secret is kept as its digest alone, and none of a column named like one.
 
     Raises:
         InvalidInput: If it is no frame, or has no rows or no columns.
@@ -57,7 +63,8 @@ def profile(frame: Any, what: str, like: Profile | None = None) -> Profile:
     # What is not counted in groups of `like` is only noted: there is nothing to compare it with,
     # and groups that every partition chose for itself would not merge.
     columns = {
-        name: _column(opened[name], known.get(name), alone=like is None) for name in opened.columns
+        name: _column(opened[name], known.get(name), redactor, alone=like is None)
+        for name in opened.columns
     }
     return Profile(n=n, columns=columns)
 
@@ -85,7 +92,9 @@ def _opened(frame: Any, what: str) -> nw.DataFrame[Any]:
     return opened
 
 
-def _column(series: nw.Series[Any], like: AnyColumn | None, *, alone: bool) -> AnyColumn:
+def _column(
+    series: nw.Series[Any], like: AnyColumn | None, redactor: Redactor, *, alone: bool
+) -> AnyColumn:
     dtype = series.dtype
     nulls = int(series.null_count())
     rows = {"dtype": str(dtype), "n": len(series), "nulls": nulls}
@@ -100,9 +109,11 @@ def _column(series: nw.Series[Any], like: AnyColumn | None, *, alone: bool) -> A
             return _without_values(rows, like)
         grid = like if isinstance(like, NumericColumn) else None
         return _numeric(values[~nans] if missing else values, rows, grid)
+    if is_secret_key(series.name):
+        return OtherColumn(**rows)
     if dtype in CATEGORICAL and (alone or isinstance(like, CategoricalColumn)):
         grid_of_values = like if isinstance(like, CategoricalColumn) else None
-        return _categorical(_counted(series, nulls), rows, grid_of_values)
+        return _categorical(_counted(series, nulls), rows, grid_of_values, redactor)
     return OtherColumn(**rows)
 
 
@@ -247,16 +258,28 @@ def short(value: str) -> str:
 
 
 def _categorical(
-    found: dict[str, int], rows: dict[str, Any], like: CategoricalColumn | None
+    found: dict[str, int],
+    rows: dict[str, Any],
+    like: CategoricalColumn | None,
+    redactor: Redactor,
 ) -> CategoricalColumn | OtherColumn:
     present = sum(found.values())
     if like is not None:
+        if any(value.startswith(REDACTED) for value in like.counts):
+            found = {_public(value, redactor): count for value, count in found.items()}
         counts = {value: found.get(value, 0) for value in like.counts}
         rest = present - sum(counts.values())
         return CategoricalColumn(**rows, counts=counts, other=rest, complete=like.complete)
     if len(found) > MOST_CATEGORIES and 2 * len(found) > present:
         return OtherColumn(**rows)
     ordered = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
-    kept = dict(ordered[:MOST_CATEGORIES])
+    kept = {_public(value, redactor): count for value, count in ordered[:MOST_CATEGORIES]}
     rest = present - sum(kept.values())
     return CategoricalColumn(**rows, counts=kept, other=rest, complete=not rest)
+
+
+def _public(value: str, redactor: Redactor) -> str:
+    """Return a value as it may be stored: a secret as its digest, which still tells it apart."""
+    if redactor.text(value) == value:
+        return value
+    return f"{REDACTED} (sha256:{hashlib.sha256(value.encode()).hexdigest()[:16]})"
