@@ -61,7 +61,7 @@ def test_a_carrier_that_was_never_seen_is_missing_and_no_error(
 
 def test_a_stored_model_answers_the_same(table: pa.Table, trained: Any) -> None:
     content = model.dumps(trained)
-    assert set(skops.io.get_untrusted_types(data=content)) <= {model.TREES}
+    assert set(skops.io.get_untrusted_types(data=content)) <= {model.UNTRUSTED}
     assert np.array_equal(model.score(model.loads(content), table), model.score(trained, table))
 
 

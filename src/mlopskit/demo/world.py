@@ -124,7 +124,10 @@ class World:
         between = [(EVENT, ">", first), (EVENT, "<=", last)]
         table = pq.read_table(self.folder / f"{view}.parquet", filters=between).combine_chunks()
         known = _seconds(table[EVENT])
-        columns = {name: table[name].to_pylist() for name in table.column_names}
+        columns = {name: table[name].to_pylist() for name in table.column_names if name != EVENT}
+        # Many events share an hour, and making a time costs more than looking one up.
+        times = {second: instant(second) for second in np.unique(known).tolist()}
+        columns[EVENT] = [times[second] for second in known.tolist()]
         begins = np.searchsorted(known, since, side="right")
         ends = np.searchsorted(known, until, side="right")
         for begin, end in zip(begins, ends, strict=True):
