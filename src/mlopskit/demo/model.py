@@ -1,8 +1,8 @@
 """The model: gradient boosting with scikit-learn's defaults, and what it takes to serve it.
 
 Nothing is tuned. There are half as many trees as by default, for the sake of the demo's minute;
-that a tenth is held back to stop early is the default from 10,000 rows on. Categories become ordinal
-numbers, and what a model was never shown is missing.
+that a tenth is held back to stop early is the default from 10,000 rows on. Categories become
+ordinal numbers, and what a model was never shown is missing.
 """
 
 from __future__ import annotations
