@@ -12,6 +12,7 @@ import tempfile
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 from mlopskit.errors import StorageError
 from mlopskit.storage import make_private_folder
@@ -47,7 +48,8 @@ class Database:
         self._synchronous = synchronous
         self._mine = threading.local()
         self._lock = threading.Lock()
-        self._open: list[tuple[int, sqlite3.Connection]] = []
+        self._open: WeakSet[_Held] = WeakSet()
+        self._inherited: list[_Held] = []
         self._closed = False
 
     def connection(self) -> sqlite3.Connection:
@@ -56,19 +58,20 @@ class Database:
         Raises:
             StorageError: If the file cannot be opened, made, or is none of ours.
         """
-        pid = os.getpid()
-        mine: tuple[int, sqlite3.Connection] | None = getattr(self._mine, "connection", None)
-        # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
-        if mine is not None and mine[0] == pid and not self._closed:
-            return mine[1]
+        held: _Held | None = getattr(self._mine, "held", None)
+        if held is not None and held.pid == os.getpid() and not self._closed:
+            return held.connection
         if self._closed:
             raise StorageError(f"{self.path} has been closed.")
+        if held is not None:
+            # A connection must not cross a fork: the child leaves it alone, even unclosed.
+            self._inherited.append(held)
         with self.errors():
-            connection = self._connect()
-        self._mine.connection = (pid, connection)
+            held = _Held(self._connect())
+        self._mine.held = held
         with self._lock:
-            self._open.append((pid, connection))
-        return connection
+            self._open.add(held)
+        return held.connection
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -114,9 +117,9 @@ class Database:
         """Close this process's connections, of every thread. Closing twice is fine."""
         self._closed = True
         with self._lock:
-            mine, self._open = [c for pid, c in self._open if pid == os.getpid()], []
-        for connection in mine:
-            connection.close()
+            held, self._open = list(self._open), WeakSet()
+        for each in held:
+            each.close()
 
     def _connect(self) -> sqlite3.Connection:
         make_private_folder(self.path.parent)
@@ -158,6 +161,21 @@ class Database:
     def _stored_version(connection: sqlite3.Connection) -> int:
         version: int = connection.execute("pragma user_version").fetchone()[0]
         return version
+
+
+class _Held:
+    """A thread's connection, closed when the thread ends or the database is let go."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+
+    def close(self) -> None:
+        if self.pid == os.getpid():
+            self.connection.close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _make_private(path: Path) -> None:
