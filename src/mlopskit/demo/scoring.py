@@ -63,8 +63,8 @@ class Scorer:
         for view, columns in hour.learned.items():
             self._store.push(view, columns, to="online")
 
-    def score(self, hour: Hour, version: str | None = None) -> Floats:
-        """Read the features of an hour's flights online, and return what the server says.
+    def read(self, hour: Hour) -> None:
+        """Read the features of an hour's flights online, as they are known at that hour.
 
         Flights of one carrier from one origin share their features, and ask for them once.
         """
@@ -74,11 +74,11 @@ class Scorer:
         online = self._store.get_online_features(keys, SERVICE, now=hour.time).to_dict()
         found = np.array([online[name] for name in STORED], dtype=np.float64)
         self.served[rows] = found.T[of_flight]
-        return self.ask(self.inputs(np.arange(hour.first, hour.end)), version)
 
-    def ask(self, inputs: Inputs, version: str | None = None) -> Floats:
-        """Send one request and return the probabilities."""
+    def ask(self, first: int, end: int, version: str | None = None) -> Floats:
+        """Send flights that were read before, in one request, and return the probabilities."""
         self.sent += 1
+        inputs = self.inputs(np.arange(first, end))
         probability: Floats = self._client.predict(NAME, inputs, version)[PROBABILITY]
         self.answered += 1
         return probability
