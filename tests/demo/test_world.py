@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,8 +91,27 @@ def test_a_value_that_differs_from_history_is_counted(world: World) -> None:
     assert table[features.STORED[2]].to_pylist() == [1.0, None, None]
 
 
+def test_commands_say_where_the_program_lies_if_the_shell_would_not_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / ".venv" / "bin" / "mlopskit"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
+    monkeypatch.chdir(tmp_path)
+    assert commands.commands(config.read(environ={}), "f", "m")[2] == ".venv/bin/mlopskit features"
+    monkeypatch.chdir(program.parent.parent)
+    assert commands.commands(config.read(environ={}), "f", "m")[2] == "bin/mlopskit features"
+    program.unlink()
+    assert commands.commands(config.read(environ={}), "f", "m")[2].endswith(
+        "python -m mlopskit features"
+    )
+
+
 def test_commands_repeat_what_no_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     plain = config.read(environ={})
     assert commands.commands(plain, "flights", "m")[0] == "mlopskit runs --experiment flights"
     given = config.read(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +22,23 @@ def tools(settings: Settings) -> dict[str, str]:
 def commands(settings: Settings, experiment: str, model: str) -> tuple[str, ...]:
     """Return commands that show the runs, the models and the features, with the same settings."""
     options = shlex.join(_options(settings))
-    start = f"mlopskit {options}".rstrip()
+    start = f"{_program()} {options}".rstrip()
     return (
         f"{start} runs --experiment {experiment}",
         f"{start} models {model}",
         f"{start} features",
     )
+
+
+def _program() -> str:
+    """Return what to type: the bare command where the shell finds it, else where it lies."""
+    if shutil.which("mlopskit"):
+        return "mlopskit"
+    beside = Path(sys.executable).with_name("mlopskit")
+    if not beside.is_file():
+        return shlex.join([sys.executable, "-m", "mlopskit"])
+    near = beside.is_relative_to(Path.cwd())
+    return shlex.quote(str(beside.relative_to(Path.cwd()) if near else beside))
 
 
 def _options(settings: Settings) -> list[str]:

@@ -73,7 +73,7 @@ def summary(result: DemoResult) -> list[str]:
     lines = [
         (
             f"Challengers: {promoted} promoted, {refused} refused by the gate; "
-            f"{kept} months without retraining."
+            f"{kept} {'month' if kept == 1 else 'months'} without retraining."
         ),
         f"{result.answered:,} of {result.requests:,} requests answered over HTTP, {lost:,} lost.",
         f"{compared:,} values served online, {differing:,} of them unlike history.",
