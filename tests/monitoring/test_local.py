@@ -247,3 +247,11 @@ def test_no_secret_is_kept_and_drift_is_still_seen() -> None:
     assert report.columns["sent_with"].drifted
     assert not same.columns["sent_with"].drifted
     assert not report.columns["password"].tested
+
+
+def test_the_lowest_float_has_nothing_below_it() -> None:
+    lowest = -np.finfo(np.float64).max
+    profile = LocalDriftDetector().fit(pd.DataFrame({"x": [lowest, lowest, 0.0]}))
+
+    assert profile["x"].minimum == lowest
+    assert profile.n == 3

@@ -63,6 +63,34 @@ def journals(home: Path) -> list[Path]:
     return sorted((home / "tracking" / "journal").glob("*.journal"))
 
 
+def test_what_is_on_its_way_is_pending_and_a_reader_waits_for_it(faulty: Faulty) -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    def slow(batch: Batch) -> None:
+        entered.set()
+        assert released.wait(30)
+
+    faulty.gate = slow
+    faulty.flush_timeout_s = 30
+    with faulty.start_run() as run:
+        run.log_metric("loss", 0.5)
+        assert entered.wait(30)
+        (status,) = run.delivery.values()
+        found: list[float] = []
+        reader = threading.Thread(
+            target=lambda: found.extend(faulty.get_run(run.id).metrics.values())
+        )
+        reader.start()
+        reader.join(0.3)
+        still_waiting = reader.is_alive()
+        released.set()
+        reader.join()
+
+    assert status.pending > 0
+    assert still_waiting
+    assert found == [0.5]
+
+
 def test_a_backend_that_is_down_costs_a_warning_and_a_later_sync_delivers(
     faulty: Faulty, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -211,7 +211,9 @@ def make_edges(finite: Floats) -> Floats:
 
 def _with_value_below(edges: Floats, alone: Floats) -> Floats:
     """Return the edges in order, with one right below every value that has a group of its own."""
-    found: Floats = np.unique(np.concatenate([edges, np.nextafter(alone, -np.inf)])) + 0.0
+    with np.errstate(over="ignore"):  # There is nothing below the lowest float.
+        below = np.nextafter(alone, -np.inf)
+    found: Floats = np.unique(np.concatenate([edges, below])) + 0.0
     return found[np.isfinite(found)]  # -0.0 becomes 0.0
 
 

@@ -66,11 +66,13 @@ class Place:
         self._cursor = path.with_name(f"{path.stem}.{mark}.cursor")
         self._refused = path.with_name(f"{path.stem}.{mark}.rejected")
         self.reader = Reader(path, self._stored())
+        # The reader is ahead of this while a batch is on its way.
+        self.reached = self.reader.offset
 
     @property
     def pending(self) -> int:
-        """How many bytes the backend has not seen yet."""
-        return max(0, self.reader.size() - self.reader.offset)
+        """How many bytes the backend has not stored yet."""
+        return max(0, self.reader.size() - self.reached)
 
     def take(self) -> tuple[int, list[tuple[list[Any], Record]]]:
         """Return the offset before the next records, and these, as written and as decoded."""
@@ -87,7 +89,7 @@ class Place:
         with suppress(OSError):
             fd = os.open(self._cursor, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.pwrite(fd, _OFFSET.pack(self.reader.offset), 0)
+                os.pwrite(fd, _OFFSET.pack(self.reached), 0)
             finally:
                 os.close(fd)
 
@@ -163,7 +165,7 @@ class Delivery:
 
         Returns early where the backend is broken; if `patient`, only after another try.
         """
-        goals = [(place, place.reader.offset + place.pending) for place in places]
+        goals = [(place, place.reader.size()) for place in places]
         with self._turn:
             self.hurry()
             tries = self._rounds + patient * (2 if self._busy else 1)
@@ -204,6 +206,7 @@ class Delivery:
             while True:
                 before, taken = place.take()
                 if not taken:
+                    place.reached = place.reader.offset
                     break
                 try:
                     self._write(place, taken)
@@ -212,6 +215,7 @@ class Delivery:
                     place.error = f"{type(exc).__name__}: {exc}"
                     raise
                 place.error = ""
+                place.reached = place.reader.offset
                 place.store()
                 with self._turn:
                     self._turn.notify_all()
@@ -232,7 +236,7 @@ class Delivery:
 
     def _behind(self, place: Place, goal: int) -> bool:
         # A closed journal is done when it is gone.
-        return place in self._places and (place.closed or place.reader.offset < goal)
+        return place in self._places and (place.closed or place.reached < goal)
 
     def _work(self) -> None:
         while True:

@@ -227,9 +227,9 @@ class LocalTracker(Tracker):
             if row is None:
                 raise NotFound("run", id)
             digests = connection.execute(
-                "select distinct digest from artifact where run = ?1 and digest not in"
-                " (select digest from artifact where run <> ?1)",
-                row,
+                "select distinct digest from artifact where run = :run and digest not in"
+                " (select digest from artifact where run <> :run)",
+                {"run": row[0]},
             ).fetchall()
             connection.execute("delete from run where number = ?", row)
             for (digest,) in digests:
