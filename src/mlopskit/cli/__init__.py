@@ -18,7 +18,7 @@ __all__ = ["COMMANDS", "main"]
 
 # The name, the module below this package, and what `mlopskit --help` says of it.
 COMMANDS: Final = {
-    "demo": ("demo", "Run the flights project: a year of a model's life, in two minutes."),
+    "demo": ("demo", "Run the flights project: a year of a model's life, in a minute."),
     "backends": ("backends", "Show which tools stand behind each interface, and what they can do."),
     "config": ("config", "Show every configured value and where it came from."),
     "doctor": ("doctor", "Try everything that is configured, and say what does not work."),
