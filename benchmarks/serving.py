@@ -43,7 +43,11 @@ def hello() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"hello"})
 
-    listening = socket.create_server(("127.0.0.1", 0))
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it, every answer of two
+    # packets waits for a delayed acknowledgement.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     print(listening.getsockname()[1], flush=True)
     config = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None)
     asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
