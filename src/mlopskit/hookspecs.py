@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mlopskit.serving.base import Server
     from mlopskit.tool import Context
     from mlopskit.tracking.base import Tracker
-    from mlopskit.tracking.entities import RunRecord
+    from mlopskit.tracking.entities import RunEvent, RunRecord
 
 hookspec = pluggy.HookspecMarker("mlopskit")
 hookimpl = pluggy.HookimplMarker("mlopskit")
@@ -83,6 +83,14 @@ def make_runner(  # type: ignore[empty-body]  # a specification, never called
 @hookspec
 def run_finished(run: RunRecord) -> None:
     """Hear that a tracked run has ended, whatever its status."""
+
+
+@hookspec
+def run_alerted(event: RunEvent) -> None:
+    """Hear what a tracker's `AlertRules` noticed in a run, or what `Run.alert` says.
+
+    Called in a thread of mlopskit's, except for `Run.alert` and a run's end.
+    """
 
 
 @hookspec

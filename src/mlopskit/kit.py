@@ -241,7 +241,9 @@ def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
 def _open_one(domain: str, line: Line, home: Path) -> Tool:
     hooks = plugins.load(domain, line.backend)
     resolved, secrets = config.fetch_secrets(line)
-    context = Context(home=home, redactor=Redactor(secrets), notify=plugins.notify)
+    context = Context(
+        home=home, redactor=Redactor(secrets), notify=plugins.notify, save_model=_save_model
+    )
     make = getattr(hooks, MAKERS[domain])
     if not make.get_hookimpls():
         raise ConfigError(
@@ -254,6 +256,13 @@ def _open_one(domain: str, line: Line, home: Path) -> Tool:
         raise _explained(exc, domain, line, make) from exc
     tool.context = context
     return tool
+
+
+def _save_model(model: Any, folder: Path) -> dict[str, Any]:
+    """Write an object into an empty folder with the registry's flavors, and say how."""
+    from mlopskit.registry import flavors  # noqa: PLC0415 - only who logs a model needs them
+
+    return flavors.saved(model, folder)
 
 
 def _explained(error: TypeError, domain: str, line: Line, make: Any) -> Exception:
@@ -276,5 +285,12 @@ def _options(make: Any) -> list[str]:
     found: set[str] = set()
     for each in own:
         if hasattr(each, "capabilities"):
-            found.update(inspect.signature(each).parameters)
-    return sorted(found - {"self"})
+            # Options that a class hands on as `**options` are named by the class that takes them.
+            for one in inspect.getmro(each):
+                found.update(_named(one.__init__))
+    return sorted(found - {"self", "args", "kwargs"})
+
+
+def _named(call: Any) -> list[str]:
+    parameters = inspect.signature(call).parameters.values()
+    return [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mlopskit.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from mlopskit.capabilities import Capabilities
@@ -28,11 +28,14 @@ class Context:
     """Where a tool lives: the folder for its state, the secrets it must not store, its listeners.
 
     ``home`` is the only folder that embedded backends write to unless they are given a location.
+    ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says how:
+    tracking keeps models and knows no flavors. It is None where a tool is made without a kit.
     """
 
     home: Path = Path(".mlopskit")
     redactor: Redactor = field(default_factory=Redactor)
     notify: Callable[..., None] = _nobody_listens
+    save_model: Callable[[Any, Path], Mapping[str, Any]] | None = None
 
 
 class Tool(ABC):

@@ -12,32 +12,53 @@ import os
 import uuid
 from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar, Final, Literal
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
-from mlopskit.errors import Conflict, IntegrityError, InvalidInput, MlopskitError, NotFound
+from mlopskit.errors import (
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    MlopskitError,
+    NotFound,
+    Unsupported,
+)
 from mlopskit.names import check_label, check_path
-from mlopskit.storage import digest_of, make_private_folder
+from mlopskit.storage import digest_of, fetch, make_private_folder
 from mlopskit.tool import Tool
 from mlopskit.tracking import filters
-from mlopskit.tracking.entities import RunList, Started, SyncReport
+from mlopskit.tracking.alerts import AlertRules
+from mlopskit.tracking.entities import ArtifactUse, RunList, Started, SyncReport
 from mlopskit.tracking.outbox import Outbox
-from mlopskit.tracking.owner import is_gone, this_process
+from mlopskit.tracking.owner import is_lost, this_process
 from mlopskit.tracking.run import Run
-from mlopskit.tracking.values import check_run_id
+from mlopskit.tracking.system import check_interval
+from mlopskit.tracking.thinning import thinned
+from mlopskit.tracking.values import check_run_id, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlopskit.tracking.entities import Artifact, Batch, Experiment, MetricHistory, RunRecord
+    from mlopskit.tracking.filters import Filter, Order
 
 logger = logging.getLogger(__name__)
 
+RUN_ID_LENGTH: Final = 32
 CAPABILITIES: Final[Mapping[str, str]] = {
+    "artifact_inputs": "Artifacts of runs can be found by name and alias, and recorded as used.",
+    "artifact_references": "A run can point to remote data that is not copied.",
     "artifacts": "Files can be kept with a run and read back.",
+    "charts": "Figures, images, tables and curves are drawn by the tool itself.",
+    "datasets": "The data that a run was given can be recorded with its fingerprint and columns.",
     "delete": "A run can be deleted.",
     "exactly_once": "A record that is delivered again after a crash is stored once.",
+    "experiments": "Experiments can be described and deleted.",
     "foreign_runs": "Runs that mlopskit did not write can be read.",
+    "groups": "A run can have a group, a job type and notes.",
+    "heartbeat": "A run whose process died on another machine reads as lost.",
     "lost_runs": "A run whose process died reads as lost, not as running.",
     "nested_runs": "A run can be part of another run.",
     "numbers": "NaN, infinities, -0.0 and ints of any size read back as they were logged.",
@@ -50,6 +71,16 @@ CAPABILITIES: Final[Mapping[str, str]] = {
 }
 
 
+class TrackerOptions(TypedDict, total=False):
+    """What every tracker takes beside its own options; `Tracker` says what each means."""
+
+    on_error: Literal["warn", "raise"]
+    flush_timeout_s: float
+    journal_limit: int
+    system_metrics_s: float
+    alerts: AlertRules | Mapping[str, object] | None
+
+
 class Tracker(Tool):
     """Records what happened in runs, and reads it back.
 
@@ -58,6 +89,13 @@ class Tracker(Tool):
             also makes `Run.flush` and `Run.finish` raise.
         flush_timeout_s: How long `Run.flush` and `Run.finish` wait for the backend by default.
         journal_limit: The most bytes that the journal of one run may take on the disk.
+        system_metrics_s: Log the use of CPU, memory and GPUs every so many seconds, as metrics
+            ``system/...``; 0 for never. Needs ``psutil``.
+        alerts: What to tell the hook `run_alerted`; see `AlertRules`.
+
+    Raises:
+        InvalidInput: If an option cannot be taken.
+        MissingDependency: If system metrics are asked for and ``psutil`` is not installed.
     """
 
     domain: ClassVar[str] = "tracking"
@@ -69,12 +107,16 @@ class Tracker(Tool):
         on_error: Literal["warn", "raise"] = "warn",
         flush_timeout_s: float = 10.0,
         journal_limit: int = 1 << 30,
+        system_metrics_s: float = 0.0,
+        alerts: AlertRules | Mapping[str, object] | None = None,
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidInput(f"on_error is {on_error!r}; it may be 'warn' or 'raise'.")
         self.on_error = on_error
         self.flush_timeout_s = flush_timeout_s
         self.journal_limit = journal_limit
+        self.system_metrics_s = check_interval(system_metrics_s)
+        self.alerts = AlertRules.of(alerts)
         # By process: a forked child has an outbox of its own, and no lock to inherit held.
         self._boxes: dict[int, Outbox] = {}
 
@@ -115,18 +157,27 @@ class Tracker(Tool):
 
     @abstractmethod
     def scan_runs(
-        self, experiment: str | None, where: filters.Filter | None
+        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
     ) -> Iterator[RunRecord]:
-        """Yield runs, the latest first: at least those that match, and no deleted one.
+        """Yield runs, a page at a time: at least those that match, and no deleted one.
 
         Args:
             experiment: Only runs of this experiment.
             where: A filter to push down as far as the tool can; the caller applies all of it again.
+            order: The order to yield them in where `sorts` says so; else the latest comes first.
         """
 
+    def sorts(self, order: Sequence[Order]) -> bool:
+        """Tell whether `scan_runs` yields runs in this order, as `filters.ordered` would."""
+        return not order
+
     @abstractmethod
-    def read_metric_history(self, id: str, key: str) -> MetricHistory:
-        """Read every value of one metric, in the order logged.
+    def read_metric_history(
+        self, id: str, key: str, max_points: int | None = None
+    ) -> MetricHistory:
+        """Read the values of one metric, in the order logged.
+
+        With `max_points` the tool may leave points out, as `thinning` does; the caller thins again.
 
         Raises:
             NotFound: If there is no such run, or it has no such metric.
@@ -135,6 +186,38 @@ class Tracker(Tool):
     @abstractmethod
     def list_experiments(self) -> list[Experiment]:
         """List the experiments, by name."""
+
+    def write_experiment(self, name: str, description: str) -> None:
+        """Describe an experiment, which is made if it is not there yet."""
+        raise self._lack("experiments")
+
+    def remove_experiment(self, name: str) -> None:
+        """Delete an experiment with its runs.
+
+        Raises:
+            NotFound: If there is no such experiment.
+        """
+        raise self._lack("experiments")
+
+    def find_artifact(self, name: str, alias: str, experiment: str) -> ArtifactUse | None:
+        """Find the newest artifact of an experiment that was logged by a name, with an alias.
+
+        Args:
+            name: A file, or a folder that was logged as one.
+            alias: ``"latest"`` is whatever was logged last.
+            experiment: Where to look.
+        """
+        found: tuple[datetime, ArtifactUse] | None = None
+        for run in self.scan_runs(experiment, None):
+            files = tuple(
+                each
+                for each in self.read_artifacts(run.id)
+                if each.logged_as == name and (alias == "latest" or alias in each.aliases)
+            )
+            at = max((each.logged_at for each in files if each.logged_at), default=None)
+            if at is not None and (found is None or at > found[0]):
+                found = at, ArtifactUse(run_id=run.id, name=name, alias=alias, files=files)
+        return found[1] if found else None
 
     @abstractmethod
     def read_artifacts(self, id: str) -> list[Artifact]:
@@ -172,6 +255,9 @@ class Tracker(Tool):
         parent: Run | str | None = None,
         run_id: str | None = None,
         resume: bool = False,
+        group: str | None = None,
+        job_type: str | None = None,
+        notes: str = "",
     ) -> Run:
         """Open a run and return its handle. Never waits for a network, unless `run_id` is given.
 
@@ -183,6 +269,9 @@ class Tracker(Tool):
             parent: The run, or the id of the run, that this one is a part of.
             run_id: The id to use, of 32 hexadecimal digits.
             resume: Take up the run `run_id` again, in its experiment and under its name.
+            group: A set of runs within the experiment, such as the folds of one validation.
+            job_type: What the run does in its group, such as ``"train"``.
+            notes: A text about it, which `Run.set_notes` replaces.
 
         Raises:
             Conflict: If `run_id` is taken and `resume` is false.
@@ -206,6 +295,9 @@ class Tracker(Tool):
             parent_id=None if parent_id is None else check_run_id(parent_id),
             owner=this_process(),
             resumed=found is not None,
+            group=None if group is None else clean(check_label("group", group)),
+            job_type=None if job_type is None else clean(check_label("job type", job_type)),
+            notes=clean(check_text("Notes", notes)),
         )
         run = Run(self, own_id, start, self._outbox(), resumed=found)
         try:
@@ -234,6 +326,7 @@ class Tracker(Tool):
         *,
         order_by: str | Sequence[str] = (),
         limit: int | None = 100,
+        offset: int = 0,
     ) -> RunList:
         """Find runs, the latest first unless `order_by` says otherwise.
 
@@ -243,37 +336,76 @@ class Tracker(Tool):
             experiment: Only runs of this experiment.
             order_by: Such as ``"metrics.loss desc"``; runs without the value come last.
             limit: At most so many; None for all. `RunList.truncated` says whether there are more.
+            offset: Leave out so many first, to go on where a truncated answer ended.
 
         Raises:
             InvalidInput: If the filter or the order cannot be read, with the column of the error.
         """
         question = filters.parse(where)
         order = filters.parse_order([order_by] if isinstance(order_by, str) else order_by)
-        if limit is not None and limit < 0:
-            raise InvalidInput(f"limit is {limit}; it must be 0 or more, or None for all.")
+        for what, number in (("limit", limit), ("offset", offset)):
+            if number is not None and number < 0:
+                raise InvalidInput(f"The {what} is {number}; it must be 0 or more.")
         self._catch_up(None)
-        found = RunList()
-        matching: Iterator[RunRecord] = map(_judged, self.scan_runs(experiment, question))
+        matching: Iterator[RunRecord] = map(_judged, self.scan_runs(experiment, question, order))
         if question is not None:
             matching = (run for run in matching if filters.matches(question, run))
-        if order:
+        if not self.sorts(order):
             matching = iter(filters.ordered(matching, order))
-        for record in matching:
-            if limit is not None and len(found) == limit:
-                found.truncated = True
-                logger.info("More than %d runs match; limit=None returns all of them.", limit)
-                break
-            found.append(record)
+        matching = islice(matching, offset, None)
+        found = RunList(islice(matching, limit))
+        found.truncated = limit is not None and next(matching, None) is not None
+        if found.truncated:
+            logger.info("More than %d runs match; limit=None returns all of them.", limit)
         return found
 
-    def get_metric_history(self, id: str, key: str) -> MetricHistory:
-        """Read every value of one metric, in the order logged.
+    def get_metric_history(
+        self, id: str, key: str, *, max_points: int | None = None
+    ) -> MetricHistory:
+        """Read the values of one metric, in the order logged.
+
+        Args:
+            id: The run.
+            key: The metric.
+            max_points: Leave out points that a plot of that many would not show; the first, the
+                last and every extreme stay. None for every value that was logged.
 
         Raises:
             NotFound: If there is no such run, or it has no such metric.
+            InvalidInput: If `max_points` is less than 4.
         """
+        if max_points is not None and max_points < 4:
+            raise InvalidInput(f"max_points is {max_points}; a plot needs 4 at least.")
         self._catch_up(id)
-        return self.read_metric_history(id, key)
+        history = self.read_metric_history(id, key, max_points)
+        return history if max_points is None else thinned(history, max_points)
+
+    def describe_experiment(self, name: str, description: str) -> None:
+        """Write what an experiment is about. It is made if it is not there yet.
+
+        Raises:
+            InvalidName: If the name cannot be kept.
+            Unsupported: If the backend has no place for it.
+        """
+        self.capabilities.require(["experiments"])
+        clean = self.context.redactor.text
+        self.write_experiment(
+            clean(check_label("experiment", name)), clean(check_text("A description", description))
+        )
+
+    def delete_experiment(self, name: str) -> None:
+        """Delete an experiment, with all of its runs.
+
+        Raises:
+            NotFound: If there is no such experiment.
+            Conflict: If this process still logs to one of its runs.
+            Unsupported: If the backend cannot.
+        """
+        self.capabilities.require(["experiments"])
+        if (box := self._boxes.get(os.getpid())) is not None and name in box.experiments():
+            raise Conflict(f"A run of {name!r} is still open here. Finish it before you delete it.")
+        self._catch_up(None)
+        self.remove_experiment(name)
 
     def list_artifacts(self, id: str) -> list[Artifact]:
         """List the files of a run, by name.
@@ -284,26 +416,63 @@ class Tracker(Tool):
         self._catch_up(id)
         return self.read_artifacts(id)
 
-    def download_artifact(self, id: str, name: str, dst: Path | str) -> Path:
-        """Write one file of a run into the folder `dst`, under its name, and return its path.
+    def get_artifact(self, ref: str, experiment: str = "default") -> ArtifactUse:
+        """Find an artifact: a file, or all files of a folder that was logged as one.
+
+        Args:
+            ref: ``"<name>"``, ``"<name>:<alias>"`` for the newest of an experiment, or
+                ``"<run id>/<name>"`` for the one of a run.
+            experiment: Where to look by name.
 
         Raises:
-            NotFound: If there is no such run or file.
+            NotFound: If there is none.
+            Unsupported: If the backend cannot find artifacts by name.
+        """
+        head, _, rest = ref.partition("/")
+        if len(head) == RUN_ID_LENGTH and rest and head.isalnum():
+            files = [each for each in self.list_artifacts(head) if rest in (each.name, _root(each))]
+            if not files:
+                raise NotFound("artifact", ref, {_root(a) for a in self.list_artifacts(head)})
+            return ArtifactUse(run_id=head, name=rest, files=tuple(files))
+        self.capabilities.require(["artifact_inputs"])
+        name, _, alias = ref.partition(":")
+        self._catch_up(None)
+        found = self.find_artifact(name, alias or "latest", experiment)
+        if found is None:
+            raise NotFound(f"artifact of experiment {experiment!r}", ref)
+        return found
+
+    def download_artifact(self, id: str, name: str, dst: Path | str) -> Path:
+        """Write a file of a run, or all files of a folder, into `dst` under its name.
+
+        Remote data is fetched from where it lies.
+
+        Returns:
+            The path of the file or the folder.
+
+        Raises:
+            NotFound: If there is no such run or artifact.
             IntegrityError: If the bytes are no longer those that were logged.
         """
         from pathlib import Path  # noqa: PLC0415 - annotations aside, only this method needs it
 
-        artifacts = {artifact.name: artifact for artifact in self.list_artifacts(id)}
-        if name not in artifacts:
-            raise NotFound("artifact", name, artifacts)
-        path = Path(dst, check_path("artifact", name))
+        artifacts = self.list_artifacts(id)
+        files = [each for each in artifacts if name in (each.name, _root(each))]
+        if not files:
+            raise NotFound("artifact", name, (each.name for each in artifacts))
+        for each in files:
+            self._download(id, each, Path(dst, check_path("artifact", each.name)))
+        return Path(dst, name)
+
+    def _download(self, id: str, artifact: Artifact, path: Path) -> None:
         make_private_folder(path.parent)
-        self.copy_artifact(id, artifacts[name], path)
-        expected = artifacts[name].digest
-        if expected and (digest := digest_of(path)) != expected:
+        if artifact.uri is not None:
+            fetch(artifact.uri, path, digest=artifact.digest)
+            return
+        self.copy_artifact(id, artifact, path)
+        if artifact.digest and (digest := digest_of(path)) != artifact.digest:
             path.unlink()
-            raise IntegrityError(f"The artifact {name!r} of run {id}", expected, digest)
-        return path
+            raise IntegrityError(f"The artifact {artifact.name!r} of run {id}", artifact.digest, digest)
 
     def delete_run(self, id: str) -> None:
         """Delete a run, with its metrics and files.
@@ -339,7 +508,12 @@ class Tracker(Tool):
         box = self._boxes.get(pid)
         if box is None:
             folder = self.context.home / "tracking" / "journal"
-            new = Outbox(folder, self.sinks(), limit=self.journal_limit)
+            new = Outbox(
+                folder,
+                self.sinks(),
+                limit=self.journal_limit,
+                notify=lambda event: self.notify("run_alerted", event=event),
+            )
             box = self._boxes.setdefault(pid, new)
         return box
 
@@ -348,7 +522,11 @@ class Tracker(Tool):
         box = self._boxes.get(os.getpid())
         if box is not None:
             with suppress(MlopskitError):
-                box.flush(id, self.flush_timeout_s)
+                box.flush(id, self.flush_timeout_s, only=self.sinks()[0].target)
+
+    def _lack(self, capability: str) -> Unsupported:
+        reason = self.capabilities[capability].note
+        return Unsupported(self.domain, self.capabilities.backend, capability, reason)
 
     def _taken(self, run_id: str | None, *, resume: bool) -> RunRecord | None:
         if run_id is None:
@@ -371,7 +549,11 @@ class Tracker(Tool):
         return found
 
 
+def _root(artifact: Artifact) -> str:
+    return artifact.logged_as or artifact.name
+
+
 def _judged(record: RunRecord) -> RunRecord:
-    if record.status == "running" and is_gone(record.owner):
+    if record.status == "running" and is_lost(record.owner, record.heartbeat_at, datetime.now(UTC)):
         return record.model_copy(update={"status": "lost"})
     return record

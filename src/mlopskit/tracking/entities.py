@@ -17,6 +17,79 @@ Status = Literal["running", "finished", "failed", "killed", "lost"]
 Number = int | float
 
 
+class Artifact(BaseModel):
+    """One file of a run, or the address of remote data that was not copied.
+
+    Attributes:
+        name: A relative path with forward slashes.
+        size: In bytes; 0 for remote data whose size is unknown.
+        digest: ``sha256:<64 hex digits>``; empty for remote data of unknown content, and where a
+            foreign run's backend keeps none.
+        type: What it is: ``file``, ``text``, ``json``, ``figure``, ``image``, ``table``, ``model``,
+            ``dataset``, or any other word.
+        metadata: What was said about it, as plain JSON: a caption, a step, the axes of a curve.
+        aliases: The names that it was given beside its own, such as ``best``.
+        logged_as: The name that was logged: the folder's for each file of a folder, else `name`.
+        uri: Where remote data lies; None for bytes that the run keeps.
+        logged_at: In UTC.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    size: int
+    digest: str
+    type: str = "file"
+    metadata: Mapping[str, Any] = {}
+    aliases: tuple[str, ...] = ()
+    logged_as: str = ""
+    uri: str | None = None
+    logged_at: datetime | None = None
+
+
+class Dataset(BaseModel):
+    """Data that a run was given, known by its fingerprint; the data itself is not kept.
+
+    Attributes:
+        name: What the run calls it.
+        role: What it was for: ``training``, ``validation``, ``test`` or any other word.
+        digest: ``sha256:<64 hex digits>`` of its content; empty where only an address is known.
+        rows: How many rows it has; None if unknown.
+        columns: The name and type of each column, in order; empty if unknown.
+        uri: Where it lies; None where it only was in memory.
+        source: What was fingerprinted: ``pandas``, ``polars``, ``pyarrow``, ``numpy``, ``rows``,
+            ``file``, ``folder`` or ``uri``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    role: str = "training"
+    digest: str = ""
+    rows: int | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    uri: str | None = None
+    source: str = ""
+
+
+class ArtifactUse(BaseModel):
+    """An artifact that a run used as its input.
+
+    Attributes:
+        run_id: The run that logged it.
+        name: The name that it was logged under: of a file, or of a folder.
+        alias: The alias by which it was asked for; empty if by its run.
+        files: The files, as that run had them at that time.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    name: str
+    alias: str = ""
+    files: tuple[Artifact, ...] = ()
+
+
 class RunRecord(BaseModel):
     """One run as it reads back.
 
@@ -30,8 +103,14 @@ class RunRecord(BaseModel):
         metrics: The value at the last step, by key.
         last_steps: That last step, by key.
         parent_id: The run that this one is a part of.
+        group: The set of runs that this one belongs to within its experiment.
+        job_type: What this run does in its group, such as ``train`` or ``evaluate``.
+        notes: What somebody wrote about it.
+        datasets: Data that it was given, in the order logged.
+        inputs: Artifacts of runs that it used, in the order used.
         started_at: In UTC.
         ended_at: In UTC; None while the run goes on.
+        heartbeat_at: When its process last said that it lives, in UTC; None if it never did.
         owner: Which process writes the run, for telling a live run from a lost one.
     """
 
@@ -46,8 +125,14 @@ class RunRecord(BaseModel):
     metrics: Mapping[str, Number] = {}
     last_steps: Mapping[str, int] = {}
     parent_id: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    notes: str = ""
+    datasets: tuple[Dataset, ...] = ()
+    inputs: tuple[ArtifactUse, ...] = ()
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    heartbeat_at: datetime | None = None
     owner: str = ""
 
 
@@ -57,36 +142,52 @@ class RunList(list[RunRecord]):
     truncated: bool = False
 
 
-class Artifact(BaseModel):
-    """One file of a run.
-
-    Attributes:
-        name: A relative path with forward slashes.
-        size: In bytes.
-        digest: ``sha256:<64 hex digits>``; empty where a foreign run's backend keeps none.
-        type: What it is: ``file``, ``text``, ``json``, ``figure``, ``image`` or ``table``.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    size: int
-    digest: str
-    type: str = "file"
-
-
 class Experiment(BaseModel):
     """A group of runs.
 
     Attributes:
         name: Its name, which identifies it.
         runs: How many runs it holds, or None where the backend does not count them cheaply.
+        description: What somebody wrote about it.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     runs: int | None = None
+    description: str = ""
+
+
+class RunEvent(BaseModel):
+    """Something about a run that somebody may want to be told.
+
+    Attributes:
+        kind: ``threshold`` (a metric went where a rule of `AlertRules` says), ``nan`` (a metric is
+            not finite), ``stalled`` (nothing was logged for long), ``finished``, ``failed``,
+            ``killed``, or ``message`` (`Run.alert`).
+        run_id: The run.
+        run_name: Its label.
+        experiment: Its experiment.
+        text: One sentence that says what happened.
+        key: The metric that it is about, if any.
+        value: That metric's value.
+        step: That value's step.
+        level: ``info``, ``warning`` or ``error``.
+        at: In UTC.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["threshold", "nan", "stalled", "finished", "failed", "killed", "message"]
+    run_id: str
+    run_name: str
+    experiment: str
+    text: str
+    key: str | None = None
+    value: Number | None = None
+    step: int | None = None
+    level: Literal["info", "warning", "error"] = "info"
+    at: datetime
 
 
 class DeliveryStatus(BaseModel):
@@ -114,8 +215,9 @@ class SyncReport(BaseModel):
 
     Attributes:
         delivered: Records that went out.
-        rejected: Records that a backend refused for good; they are kept beside the journal.
+        rejected: Records that a backend refused for good; they are kept, see `Outbox`.
         pending: Journals that still hold something, each with the reason.
+        damaged: Journals of which some could not be read, each with the places; the rest went out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -123,6 +225,7 @@ class SyncReport(BaseModel):
     delivered: int = 0
     rejected: int = 0
     pending: Mapping[str, str] = {}
+    damaged: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,6 +294,9 @@ class Started:
     parent_id: str | None
     owner: str
     resumed: bool = False
+    group: str | None = None
+    job_type: str | None = None
+    notes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +329,54 @@ class TagsSet:
 
 
 @dataclass(frozen=True, slots=True)
-class ArtifactLogged:
-    """A file, whose bytes lie at `path` until every backend has taken them."""
+class NotesSet:
+    """The notes of a run, which replace what was there."""
 
     position: int
     time_ms: int
-    artifact: Artifact
-    path: Path
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactLogged:
+    """One or more files that were logged under one name.
+
+    Attributes:
+        name: The name that was logged; each file's `Artifact.logged_as`.
+        files: Each file, and where its bytes lie until every backend has taken them; None for
+            remote data.
+    """
+
+    position: int
+    time_ms: int
+    name: str
+    files: tuple[tuple[Artifact, Path | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactUsed:
+    """The run used an artifact as its input."""
+
+    position: int
+    time_ms: int
+    use: ArtifactUse
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetLogged:
+    """The run was given data."""
+
+    position: int
+    time_ms: int
+    dataset: Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A heartbeat: the run's process lived at that time."""
+
+    position: int
+    time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +389,18 @@ class Ended:
     owner: str
 
 
-Record = Started | ParamsLogged | MetricsLogged | TagsSet | ArtifactLogged | Ended
+Record = (
+    Started
+    | ParamsLogged
+    | MetricsLogged
+    | TagsSet
+    | NotesSet
+    | ArtifactLogged
+    | ArtifactUsed
+    | DatasetLogged
+    | Alive
+    | Ended
+)
 
 
 @dataclass(frozen=True, slots=True)

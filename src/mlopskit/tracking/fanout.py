@@ -10,19 +10,20 @@ from mlopskit.errors import ConfigError, NotFound
 from mlopskit.tracking.base import CAPABILITIES, Tracker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from mlopskit.tracking.entities import (
         Artifact,
+        ArtifactUse,
         Batch,
         Experiment,
         MetricHistory,
         RunRecord,
     )
-    from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.filters import Filter, Order
 
-READING = ("foreign_runs", "offline")
+READING = ("artifact_inputs", "foreign_runs", "offline")
 
 
 class FanOutTracker(Tracker):
@@ -49,6 +50,8 @@ class FanOutTracker(Tracker):
             on_error="raise" if strict else "warn",
             flush_timeout_s=max(tracker.flush_timeout_s for tracker in trackers),
             journal_limit=min(tracker.journal_limit for tracker in trackers),
+            system_metrics_s=max(tracker.system_metrics_s for tracker in trackers),
+            alerts=next((each.alerts for each in trackers if each.alerts), None),
         )
         self.context = first.context
 
@@ -100,13 +103,34 @@ class FanOutTracker(Tracker):
         """Read from the first tracker."""
         return self._trackers[0].read_run(id)
 
-    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+    def scan_runs(
+        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
+    ) -> Iterator[RunRecord]:
         """Read from the first tracker."""
-        return self._trackers[0].scan_runs(experiment, where)
+        return self._trackers[0].scan_runs(experiment, where, order)
 
-    def read_metric_history(self, id: str, key: str) -> MetricHistory:
+    def sorts(self, order: Sequence[Order]) -> bool:
+        """Ask the first tracker."""
+        return self._trackers[0].sorts(order)
+
+    def read_metric_history(
+        self, id: str, key: str, max_points: int | None = None
+    ) -> MetricHistory:
         """Read from the first tracker."""
-        return self._trackers[0].read_metric_history(id, key)
+        return self._trackers[0].read_metric_history(id, key, max_points)
+
+    def find_artifact(self, name: str, alias: str, experiment: str) -> ArtifactUse | None:
+        """Ask the first tracker."""
+        return self._trackers[0].find_artifact(name, alias, experiment)
+
+    def write_experiment(self, name: str, description: str) -> None:
+        """Describe it at every tracker."""
+        for tracker in self._trackers:
+            tracker.write_experiment(name, description)
+
+    def remove_experiment(self, name: str) -> None:
+        """Delete it from every tracker that has it."""
+        self._everywhere(lambda tracker: tracker.remove_experiment(name))
 
     def list_experiments(self) -> list[Experiment]:
         """Read from the first tracker."""
@@ -122,10 +146,13 @@ class FanOutTracker(Tracker):
 
     def remove_run(self, id: str) -> None:
         """Delete the run from every tracker that has it."""
+        self._everywhere(lambda tracker: tracker.remove_run(id))
+
+    def _everywhere(self, act: Callable[[Tracker], None]) -> None:
         missing: list[NotFound] = []
         for tracker in self._trackers:
             try:
-                tracker.remove_run(id)
+                act(tracker)
             except NotFound as exc:
                 missing.append(exc)
         if len(missing) == len(self._trackers):

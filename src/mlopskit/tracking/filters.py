@@ -6,8 +6,8 @@ Comparisons of a field with a literal, joined by ``and``, ``or``, ``not`` and pa
     params.layers in (2, 4) and name like 'night%' and not metrics.auc is null
 
 * Fields: ``params.<key>``, ``metrics.<key>`` (the value at the last step), ``tags.<key>``, and the
-  attributes ``id``, ``name``, ``experiment``, ``status``, ``parent_id``, ``started_at``,
-  ``ended_at`` (also as ``attributes.<name>``). A key with blanks or operators in it is written in
+  attributes ``id``, ``name``, ``experiment``, ``status``, ``parent_id``, ``group``, ``job_type``,
+  ``notes``, ``started_at``, ``ended_at`` (also as ``attributes.<name>``). A key with blanks or operators in it is written in
   backticks or double quotes. ``params.model.depth`` reaches into a nested param.
 * Operators: ``= == != <> < <= > >=``, ``[not] in (...)``, ``[not] like`` and ``ilike`` with ``%``
   and ``_``, ``is [not] null``.
@@ -51,6 +51,9 @@ ATTRIBUTES: Final = (
     "experiment",
     "status",
     "parent_id",
+    "group",
+    "job_type",
+    "notes",
     "started_at",
     "ended_at",
 )
@@ -168,6 +171,15 @@ def parse_order(texts: Sequence[str]) -> list[Order]:
 def matches(where: Filter, run: RunRecord) -> bool:
     """Tell whether a run matches a filter."""
     return _holds(where, run) is True
+
+
+def fields(where: Filter) -> list[Field]:
+    """Return the fields that a filter asks about, in its order."""
+    if isinstance(where, Both):
+        return [field for part in where.parts for field in fields(part)]
+    if isinstance(where, Not):
+        return fields(where.part)
+    return [where.field]
 
 
 def ordered(runs: Iterable[RunRecord], keys: Sequence[Order]) -> list[RunRecord]:

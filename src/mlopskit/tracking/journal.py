@@ -1,34 +1,53 @@
 """A run's journal: what was logged and has not reached every backend yet.
 
-A file of frames: four marker bytes, the payload's length and CRC-32 (both little-endian uint32),
-the payload, one JSON list. A frame is appended by one `os.write` to a file opened with O_APPEND,
-so that threads and forked children never mix theirs, and what was acknowledged survives the death
-of the process by any signal. A torn frame was never acknowledged; a reader skips it.
+A folder, written by one process, with
+
+* ``about.json``: the run, the backends and the process, which later processes need to deliver it,
+* ``lock``: held by the process that writes, for as long as it lives,
+* ``<offset>.log``: segments of a few MiB, named by where they begin; those that every backend has
+  are removed while the run goes on,
+* ``files``: the bytes of artifacts, by digest,
+* ``<mark>.cursor``: how far each backend has got.
+
+A segment is a sequence of frames: four marker bytes, the payload's length and CRC-32 (both
+little-endian uint32), the payload, one JSON list. A frame is appended by one ``write`` to a file
+opened with O_APPEND, so what was acknowledged survives the death of the process by any signal. A
+frame that the end of its segment cuts short was never acknowledged; any other that cannot be read
+is damage, which a `Reader` skips and names.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
 import os
+import shutil
 import struct
 import threading
+import time
 import uuid
 import zlib
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, StorageError
-from mlopskit.storage import disk_errors, make_private_folder, sync_folder
+from mlopskit.storage import Blobs, disk_errors, make_private_folder, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 MARKER: Final = b"\xabMKJ"
 HEAD: Final = struct.Struct("<4sII")
 LARGEST: Final = 16 << 20
+SEGMENT: Final = 4 << 20
 SUFFIX: Final = ".journal"
+ABOUT: Final = "about.json"
+LOCK: Final = "lock"
+STILLBORN_S: Final = 60.0
 
 
 def _encoder() -> Callable[[Any], str]:
@@ -44,85 +63,196 @@ def _encoder() -> Callable[[Any], str]:
     return lambda record: "".join(encode(record, 0))
 
 
+def _writer() -> Callable[[int, bytes, int], int]:
+    """Return write(2), called without letting go of the interpreter lock.
+
+    `os.write` lets go of it, and a caller that logs while another thread computes then waits for
+    up to 5 ms to get it back, where writing 150 bytes to the page cache takes one microsecond.
+    """
+    write = ctypes.PyDLL(None, use_errno=True).write
+    write.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
+    write.restype = ctypes.c_ssize_t
+    found: Callable[[int, bytes, int], int] = write
+    return found
+
+
 _encode = _encoder()
+_write = _writer()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a journal says of itself.
+
+    Attributes:
+        run_id: The run.
+        targets: The backends that all of it goes to.
+        owner: The process that writes it, as `owner.this_process` has it.
+        child: Whether that process was forked from the run's own; then it never ends the run.
+    """
+
+    run_id: str
+    targets: tuple[str, ...]
+    owner: str
+    child: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A stretch of a journal that cannot be read."""
+
+    offset: int
+    length: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.length} bytes at {self.offset} ({self.reason})"
 
 
 class Journal:
     """The writing end of one journal, held under a file lock for as long as its process lives.
 
+    Its owner serialises `append` with `lock`.
+
     Args:
         folder: Where journals lie.
-        run_id: The run it belongs to.
-        limit: The most bytes it may grow to.
+        about: Whose it is.
+        limit: The most bytes that it may take on the disk at a time.
 
     Raises:
         StorageError: If it cannot be made.
     """
 
-    def __init__(self, folder: Path, run_id: str, *, limit: int) -> None:
-        self._fd = -1
-        self.source = f"{run_id}.{uuid.uuid4().hex[:12]}"
-        self.path = make_private_folder(folder) / (self.source + SUFFIX)
+    def __init__(self, folder: Path, about: About, *, limit: int) -> None:
+        self._fd = self._lock_fd = -1
+        self.source = f"{about.run_id}.{uuid.uuid4().hex[:12]}"
+        self.path = folder / (self.source + SUFFIX)
         self.limit = limit
-        self._size = 0
+        self.lock = threading.Lock()
+        self.end = 0
+        self.files = Blobs(self.path / "files")
+        self._kept = self._begin = 0
+        self._unsynced = [0]
+        self._broken = ""
         self._named = False
-        self._fd = -1
-        self._pid = os.getpid()
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-        with disk_errors(self.path):
-            self._fd = os.open(self.path, flags, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Nobody may find it before its lock is held.
+        hidden = make_private_folder(folder / f".{self.source}.new")
+        with disk_errors(hidden):
+            self._lock_fd = os.open(hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            said = {
+                "version": 1,
+                "run": about.run_id,
+                "targets": about.targets,
+                "owner": about.owner,
+                "child": about.child,
+            }
+            _write_new(hidden / ABOUT, json.dumps(said).encode())
+            self._fd = _open_segment(hidden, 0)
+            os.rename(hidden, self.path)
 
     def append(self, record: list[Any]) -> None:
         """Hand one record to the operating system.
 
         Raises:
             InvalidInput: If it is larger than 16 MiB.
-            StorageError: If it could not be written whole, the journal is full, or the run has
-                been finished by the process that this one was forked from.
+            StorageError: If it could not be written whole, or the journal is full.
         """
-        frame = frame_of(record)
-        if self._size + len(frame) > self.limit:
+        payload = _encode(record).encode("ascii")
+        size = len(payload)
+        if size > LARGEST:
+            raise _too_large(size)
+        frame = HEAD.pack(MARKER, size, zlib.crc32(payload)) + payload
+        size += HEAD.size
+        if self.end + size - self._kept > self.limit:
             raise StorageError(
                 f"The journal {self.path} has reached its limit of {self.limit} bytes. "
                 "Raise journal_limit, log less, or find out why it is not delivered: run.delivery."
             )
-        try:
-            written = os.write(self._fd, frame)
-        except OSError as exc:
-            raise StorageError(
-                f"Nothing can be written to the journal {self.path}: {exc.strerror or exc}."
-            ) from exc
-        if written != len(frame):
-            # The rest would be no frame of its own, and readers skip what is torn.
-            reason = os.strerror(errno.ENOSPC)
-            raise StorageError(
-                f"Only a part of the record was written to {self.path}: {reason}. "
-                "It counts as not logged."
-            )
-        self._size += written
-        if self._pid != os.getpid() and os.fstat(self._fd).st_nlink == 0:
-            raise StorageError(
-                f"The run of {self.path} was finished by process {self._pid}, which this one was "
-                "forked from. Finish a run after its children."
-            )
+        if self.end - self._begin >= SEGMENT:
+            self._next_segment()
+        if _write(self._fd, frame, size) != size:
+            raise self._failed(ctypes.get_errno())
+        self.end += size
 
     def sync(self) -> None:
-        """Put what was appended on the disk, power loss included."""
-        with disk_errors(self.path):
-            os.fsync(self._fd)
-            if not self._named:
+        """Put what was appended on the disk, power loss included.
+
+        Raises:
+            StorageError: If it could not be put there, now or at an earlier try: after one failure
+                the operating system may have dropped what it could not write.
+        """
+        if self._broken:
+            raise StorageError(self._broken)
+        with self.lock:
+            begins, self._unsynced = self._unsynced, [self._begin]
+        for begin in begins:
+            self._sync_segment(begin)
+        if len(begins) > 1 or not self._named:
+            with disk_errors(self.path):
+                sync_folder(self.path)
                 sync_folder(self.path.parent)
-                self._named = True
+            self._named = True
+
+    def reclaim(self, offset: int) -> None:
+        """Remove the segments that lie before an offset: every backend has them."""
+        if offset - self._kept < SEGMENT:
+            return
+        for begin, end in _stretches(self.path):
+            if end is None or end > offset:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(_segment(self.path, begin))
+            self._kept = end
 
     def close(self) -> None:
-        """Let go of the file and its lock. Closing twice is fine."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        """Let go of the files and the lock. Closing twice is fine."""
+        for name in ("_fd", "_lock_fd"):
+            fd = getattr(self, name)
+            setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
 
     def __del__(self) -> None:
         self.close()
+
+    def _next_segment(self) -> None:
+        with disk_errors(self.path):
+            fd = _open_segment(self.path, self.end)
+            os.close(self._fd)
+        self._fd, self._begin = fd, self.end
+        self._unsynced.append(self.end)
+
+    def _sync_segment(self, begin: int) -> None:
+        try:
+            fd = os.open(_segment(self.path, begin), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # It was delivered and removed.
+        except OSError as exc:
+            raise StorageError(f"{self.path} cannot be used: {exc.strerror}.") from exc
+        try:
+            os.fsync(fd)
+        except OSError as exc:
+            self._broken = (
+                f"The journal {self.path} could not be put on the disk: {exc.strerror}. "
+                "What was logged so far may not survive a loss of power."
+            )
+            raise StorageError(self._broken) from exc
+        finally:
+            os.close(fd)
+
+    def _failed(self, code: int) -> StorageError:
+        """Take back the part of a frame that was written, and say what happened."""
+        # Where that fails too, a reader will skip the part by its checksum.
+        with suppress(OSError):
+            os.ftruncate(self._fd, self.end - self._begin)
+        with suppress(OSError):
+            self.end = self._begin + os.fstat(self._fd).st_size
+        reason = os.strerror(code or errno.ENOSPC)
+        return StorageError(
+            f"Nothing can be written to the journal {self.path}: {reason}. "
+            "The record counts as not logged."
+        )
 
 
 class Reader:
@@ -130,26 +260,33 @@ class Reader:
 
     Args:
         path: The journal.
-        offset: Where to begin.
+        offset: Where to begin; what was removed before is passed over.
 
-    Raises:
-        StorageError: If it cannot be opened.
+    Attributes:
+        damage: What could not be read so far.
     """
 
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._fd = -1
         self.path = path
         self.offset = offset
+        self.damage: list[Damage] = []
+        self._begin = -1
+        self._closed = False
         self._lock = threading.Lock()
-        self._fd = -1
-        with disk_errors(path):
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def size(self) -> int:
-        """Return how many bytes the journal holds now; once closed, how many were read."""
-        # Without the lock, another thread could close the number and a third be given it.
+        """Return where the journal ends now; once closed or removed, where was read to."""
         with self._lock, disk_errors(self.path):
-            return self.offset if self._fd < 0 else os.fstat(self._fd).st_size
+            if self._closed:
+                return self.offset
+            stretches = _stretches(self.path)
+            if not stretches:
+                return self.offset
+            with suppress(FileNotFoundError):
+                begin = stretches[-1][0]
+                return begin + os.stat(_segment(self.path, begin)).st_size
+            return self.offset
 
     def read(
         self, *, records: int = 1000, size: int = 1 << 20, whole: bool = False
@@ -159,59 +296,212 @@ class Reader:
         Args:
             records: At most so many.
             size: Read so many bytes, and more only where the next record is larger.
-            whole: Nobody writes any more: what is torn at the end is skipped, not waited for.
+            whole: Nobody writes any more: what is cut short at the end is skipped, not waited for.
         """
-        found: list[tuple[int, list[Any]]] = []
-        at = 0
         with self._lock, disk_errors(self.path):
-            data = b"" if self._fd < 0 else os.pread(self._fd, size, self.offset)
-            while data and len(found) < records:
-                record, end = _frame(data, at)
-                if record is None:
-                    if found:
-                        break
-                    data += os.pread(self._fd, LARGEST + HEAD.size, self.offset + len(data))
-                    record, end = _frame(data, at)
-                if record is None:
-                    after = _next_frame(data, at + 1)
-                    if after is None:
-                        at = len(data) if whole else at
-                        break
-                    at = after
-                    continue
-                at = end
-                found.append((self.offset + at, record))
-        self.offset += at
-        return found
+            while not self._closed and self._open():
+                # Looked up first: once there is a next segment, nothing is added to this one.
+                following = next((b for b, _ in _stretches(self.path) if b > self._begin), None)
+                before = self.offset
+                found = self._read(records, size, whole=whole or following is not None)
+                if found or following is None:
+                    return found
+                if self.offset < following:
+                    self.damage.append(Damage(before, following - before, "they are missing"))
+                self.offset = following
+                self._let_go()
+            return []
 
     def close(self) -> None:
         """Let go of the file. Closing twice is fine."""
         with self._lock:
-            fd, self._fd = self._fd, -1
-            if fd >= 0:
-                os.close(fd)
+            self._closed = True
+            self._let_go()
+
+    def back_to(self, offset: int) -> None:
+        """Return to a place that was read before."""
+        with self._lock:
+            self.offset = offset
+            if offset < self._begin:
+                self._let_go()
 
     def __del__(self) -> None:
-        self.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _open(self) -> bool:
+        """Open the segment that holds the place; tell whether there is one."""
+        if self._fd >= 0:
+            return True
+        stretches = _stretches(self.path)
+        if not stretches:
+            return False
+        # What lies before the first segment was removed since every backend has it.
+        self.offset = max(self.offset, stretches[0][0])
+        begin = max(begin for begin, _ in stretches if begin <= self.offset)
+        try:
+            self._fd = os.open(_segment(self.path, begin), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self._open()  # It was removed a moment ago.
+        self._begin = begin
+        return True
+
+    def _read(self, records: int, size: int, *, whole: bool) -> list[tuple[int, list[Any]]]:
+        found: list[tuple[int, list[Any]]] = []
+        place = self.offset - self._begin
+        data = os.pread(self._fd, size, place)
+        at = 0
+        while at < len(data) and len(found) < records:
+            record, end = _frame(data, at)
+            if record is None:
+                if found:
+                    break
+                data += os.pread(self._fd, LARGEST + HEAD.size, place + len(data))
+                record, end = _frame(data, at)
+            if record is None:
+                after = self._skip(data, at, whole=whole)
+                if after == at:
+                    break
+                at = after
+                continue
+            at = end
+            found.append((self.offset + at, record))
+        self.offset += at
+        return found
+
+    def _skip(self, data: bytes, at: int, *, whole: bool) -> int:
+        """Return where reading goes on after what cannot be read at `at`; `at` itself to wait."""
+        after = _next_frame(data, at + 1)
+        if after is None:
+            if not whole:
+                return at
+            after = len(data)
+            if _is_cut_short(data, at):
+                return after  # It was never acknowledged.
+        self.damage.append(Damage(self.offset + at, after - at, "their checksum is wrong"))
+        return after
+
+
+def about(path: Path) -> About | None:
+    """Return what a journal says of itself; None if it is none."""
+    try:
+        said = json.loads((path / ABOUT).read_bytes())
+        return About(said["run"], tuple(said["targets"]), said["owner"], said["child"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def claim(path: Path) -> int | None:
+    """Take over a journal that no living process writes; return the lock, to be closed after."""
+    try:
+        fd = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    if not path.exists() or os.fstat(fd).st_nlink == 0:
+        os.close(fd)  # Somebody else has just delivered all of it.
+        return None
+    return fd
+
+
+def add_to(path: Path, record: list[Any]) -> None:
+    """Append a record to a journal that was claimed."""
+    begins = [begin for begin, _ in _stretches(path)]
+    with disk_errors(path):
+        if begins:
+            last = begins[-1] + os.stat(_segment(path, begins[-1])).st_size
+        else:
+            last = 0
+        # A segment of its own: the end of the last one may be torn.
+        fd = os.open(
+            _segment(path, last), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        try:
+            frame = frame_of(record)
+            if os.write(fd, frame) != len(frame):
+                raise StorageError(f"{path} cannot be ended: no space is left.")
+        finally:
+            os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Remove a journal with all that is in it, so that no other process sees a part of it."""
+    gone = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.gone")
+    with suppress(FileNotFoundError):
+        os.rename(path, gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what was left of journals whose making or removal was cut short."""
+    for path in folder.glob(".*.gone"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".*.new"):
+        with suppress(OSError):
+            begun = (path / LOCK).exists() or time.time() - path.stat().st_mtime < STILLBORN_S
+            if (fd := claim(path)) is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(fd)
+            elif not begun:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def frame_of(record: list[Any]) -> bytes:
-    """Return a record as it lies in the file.
+    """Return a record as it lies in a segment.
 
     Raises:
         InvalidInput: If it is larger than 16 MiB.
     """
     payload = _encode(record).encode("ascii")
     if len(payload) > LARGEST:
-        raise InvalidInput(
-            f"One record of {len(payload)} bytes is more than a journal takes ({LARGEST}). "
-            "Log it as an artifact."
-        )
+        raise _too_large(len(payload))
     return HEAD.pack(MARKER, len(payload), zlib.crc32(payload)) + payload
 
 
+def _too_large(size: int) -> InvalidInput:
+    return InvalidInput(
+        f"One record of {size} bytes is more than a journal takes ({LARGEST}). "
+        "Log it as an artifact; pack very many files into an archive."
+    )
+
+
+def _segment(path: Path, begin: int) -> str:
+    return f"{path}/{begin:020d}.log"
+
+
+def _open_segment(path: Path, begin: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    return os.open(_segment(path, begin), flags, 0o600)
+
+
+def _stretches(path: Path) -> Sequence[tuple[int, int | None]]:
+    """Return where each segment begins, and where the next one does."""
+    try:
+        begins = sorted(int(name[:-4]) for name in os.listdir(path) if name.endswith(".log"))
+    except FileNotFoundError:
+        return []
+    return list(zip(begins, [*begins[1:], None], strict=True))
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(fd, content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        os.close(fd)
+
+
 def _next_frame(data: bytes, at: int) -> int | None:
-    """Return where the next whole frame begins: what lies before it was torn."""
+    """Return where the next whole frame begins."""
     while (at := data.find(MARKER, at)) >= 0:
         if _frame(data, at)[0] is not None:
             return at
@@ -219,8 +509,16 @@ def _next_frame(data: bytes, at: int) -> int | None:
     return None
 
 
+def _is_cut_short(data: bytes, at: int) -> bool:
+    """Tell whether the last bytes are the beginning of a frame that never was written whole."""
+    if len(data) - at < HEAD.size:
+        return MARKER.startswith(data[at : at + len(MARKER)]) or data.startswith(MARKER, at)
+    marker, length, _ = HEAD.unpack_from(data, at)
+    return marker == MARKER and at + HEAD.size + length > len(data)
+
+
 def _frame(data: bytes, at: int) -> tuple[list[Any] | None, int]:
-    """Return the record whose frame begins at `at`, None if torn, and where it ends."""
+    """Return the record whose frame begins at `at`, None if it is not whole, and where it ends."""
     if len(data) - at < HEAD.size:
         return None, at
     marker, length, crc = HEAD.unpack_from(data, at)

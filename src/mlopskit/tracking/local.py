@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from mlopskit.capabilities import Capabilities
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.sqlite import Database
 from mlopskit.storage import Blobs
-from mlopskit.tracking.base import Tracker
+from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import (
     Artifact,
     ArtifactLogged,
@@ -29,15 +29,22 @@ if TYPE_CHECKING:
 
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch
-    from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {"package": "mlopskit", "extra": "local", "requires": {}}
 
 CAPABILITIES = {
+    "artifact_inputs": "native",
+    "artifact_references": "native",
     "artifacts": "native",
+    "charts": "emulated: kept as data and as pictures; mlopskit ui shows them",
+    "datasets": "native",
     "delete": "native",
     "exactly_once": "native",
+    "experiments": "native",
     "foreign_runs": "absent: only mlopskit writes this store",
+    "groups": "native",
+    "heartbeat": "native",
     "lost_runs": "native",
     "nested_runs": "native",
     "numbers": "native",
@@ -57,9 +64,7 @@ class LocalTracker(Tracker):
 
     Args:
         location: The folder to keep them in; ``tracking`` in the home folder if left out.
-        on_error: ``"raise"`` makes loss fatal; see `Tracker`.
-        flush_timeout_s: How long flushing waits; see `Tracker`.
-        journal_limit: The most bytes of a run's journal; see `Tracker`.
+        options: What every tracker takes; see `Tracker`.
     """
 
     exactly_once: ClassVar[bool] = True
@@ -67,14 +72,9 @@ class LocalTracker(Tracker):
     def __init__(
         self,
         location: str | Path | None = None,
-        *,
-        on_error: Literal["warn", "raise"] = "warn",
-        flush_timeout_s: float = 10.0,
-        journal_limit: int = 1 << 30,
+        **options: Unpack[TrackerOptions],
     ) -> None:
-        super().__init__(
-            on_error=on_error, flush_timeout_s=flush_timeout_s, journal_limit=journal_limit
-        )
+        super().__init__(**options)
         self.location = location
 
     @property
@@ -146,11 +146,12 @@ class LocalTracker(Tracker):
 
     def keep(self, record: ArtifactLogged) -> None:
         """Keep the bytes of an artifact, unless they are here already."""
-        if self._blobs.path(record.artifact.digest).exists():
-            return
-        if not record.path.exists():
-            raise InvalidInput(f"The bytes of {record.artifact.name!r} are no longer there.")
-        self._blobs.put(record.path)
+        for artifact, path in record.files:
+            if path is None or self._blobs.path(artifact.digest).exists():
+                continue
+            if not path.exists():
+                raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
+            self._blobs.put(path)
 
     # Reading.
 
@@ -162,7 +163,9 @@ class LocalTracker(Tracker):
                 raise NotFound("run", id)
             return self._records([row])[0]
 
-    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+    def scan_runs(
+        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
+    ) -> Iterator[RunRecord]:
         """Yield runs, the latest first, a page at a time."""
         below = (1 << 63) - 1
         while True:
@@ -178,7 +181,9 @@ class LocalTracker(Tracker):
                 return
             below = rows[-1][0]
 
-    def read_metric_history(self, id: str, key: str) -> MetricHistory:
+    def read_metric_history(
+        self, id: str, key: str, max_points: int | None = None
+    ) -> MetricHistory:
         """Read one series."""
         with self._database.errors():
             series = self.native.execute(

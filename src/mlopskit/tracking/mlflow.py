@@ -16,7 +16,7 @@ import time
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
@@ -35,7 +35,7 @@ from mlopskit.errors import (
 from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_layout as layout
-from mlopskit.tracking.base import Tracker
+from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import (
     Artifact,
     ArtifactLogged,
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Number
-    from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {
     "package": "mlflow",
@@ -78,10 +78,17 @@ TOOL = {
 }
 
 CAPABILITIES = {
+    "artifact_inputs": "emulated: found through tags of the runs",
+    "artifact_references": "emulated: the address is kept in a tag of the run",
     "artifacts": "emulated: digests and types are kept in tags of the run",
+    "charts": "emulated: MLflow's pages show the pictures that are kept beside the data",
+    "datasets": "native",
     "delete": "emulated: MLflow marks the run as deleted; 'mlflow gc' removes it",
     "exactly_once": "emulated: MLflow stores an equal row once, and no two records make equal rows",
+    "experiments": "native",
     "foreign_runs": "native",
+    "groups": "emulated: kept in tags; notes are MLflow's own",
+    "heartbeat": "emulated: kept in a tag",
     "lost_runs": "emulated: a tag names the owning process; a lost run is KILLED, with a tag",
     "nested_runs": "native",
     "numbers": "emulated: infinities, -0.0 and large ints are kept in a JSON file of the run",
@@ -104,9 +111,7 @@ class MlflowTracker(Tracker):
         location: A tracking URI such as ``sqlite:///mlflow.db`` or ``http://host:5000``. Left out,
             ``MLFLOW_TRACKING_URI``, and where that is silent ``sqlite:///mlflow.db``.
         connect_timeout_s: How long to wait for a server before it counts as down.
-        on_error: ``"raise"`` makes loss fatal; see `Tracker`.
-        flush_timeout_s: How long flushing waits; see `Tracker`.
-        journal_limit: The most bytes of a run's journal; see `Tracker`.
+        options: What every tracker takes; see `Tracker`.
 
     Raises:
         ConfigError: If the location is a folder: MLflow no longer keeps runs in files.
@@ -119,13 +124,9 @@ class MlflowTracker(Tracker):
         location: str | None = None,
         *,
         connect_timeout_s: float = 5.0,
-        on_error: Literal["warn", "raise"] = "warn",
-        flush_timeout_s: float = 10.0,
-        journal_limit: int = 1 << 30,
+        **options: Unpack[TrackerOptions],
     ) -> None:
-        super().__init__(
-            on_error=on_error, flush_timeout_s=flush_timeout_s, journal_limit=journal_limit
-        )
+        super().__init__(**options)
         self.uri = layout.checked_uri(location or os.environ.get("MLFLOW_TRACKING_URI"))
         self.connect_timeout_s = connect_timeout_s
         self._clients: dict[int, MlflowClient] = {}
@@ -309,18 +310,28 @@ class MlflowTracker(Tracker):
             self.native.log_batch(own, tags=part)
 
     def _log_artifact(self, own: str, record: ArtifactLogged) -> None:
-        artifact = record.artifact
+        for artifact, source in record.files:
+            if source is not None:
+                self._log_file(own, artifact, source)
+        tags = [
+            RunTag(
+                layout.OWN + "file." + sha256(artifact.name.encode()).hexdigest()[:32],
+                artifact.model_dump_json(),
+            )
+            for artifact, _ in record.files
+        ]
+        self._set_tags(own, tags)
+
+    def _log_file(self, own: str, artifact: Artifact, source: Path) -> None:
         stored = layout.stored_path(artifact.name)
-        if not record.path.exists():
+        if not source.exists():
             raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
-        with tempfile.TemporaryDirectory(dir=record.path.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=source.parent) as folder:
             path = Path(folder, Path(stored).name)
             with disk_errors(path):
-                os.link(record.path, path)
+                os.link(source, path)
             parent = Path(stored).parent.as_posix()
             self.native.log_artifact(own, str(path), None if parent == "." else parent)
-        tag = layout.OWN + "file." + sha256(artifact.name.encode()).hexdigest()[:32]
-        self._set_tags(own, [RunTag(tag, artifact.model_dump_json())])
 
     def _end(self, client: MlflowClient, own: str, record: Ended) -> None:
         if record.status == "lost":
@@ -340,7 +351,9 @@ class MlflowTracker(Tracker):
         """Read one run, ours by our id or MLflow's by its own."""
         return self._record(self._run(id))
 
-    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+    def scan_runs(
+        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
+    ) -> Iterator[RunRecord]:
         """Yield runs, the latest first, a page at a time."""
         client = self._client()
         with _translated():
@@ -359,7 +372,9 @@ class MlflowTracker(Tracker):
             if not token:
                 return
 
-    def read_metric_history(self, id: str, key: str) -> MetricHistory:
+    def read_metric_history(
+        self, id: str, key: str, max_points: int | None = None
+    ) -> MetricHistory:
         """Read one metric: MLflow's rows, with the odd numbers in their places."""
         run = self._run(id)
         own = run.info.run_id

@@ -1,4 +1,8 @@
-"""Which process writes a run, and whether it still lives."""
+"""Which process writes a run, and whether it still lives.
+
+A process of this machine can be looked at. One of another machine or container cannot: it says
+that it lives, every `HEARTBEAT_S`, and counts as dead when nothing was heard for `LOST_AFTER_S`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,13 @@ import os
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
+HEARTBEAT_S: Final = 20.0
+LOST_AFTER_S: Final = 90.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -17,20 +27,25 @@ def this_process() -> str:
     return json.dumps([socket.gethostname(), _boot(), _namespace(), pid, _started(pid)])
 
 
-def is_gone(owner: str) -> bool:
-    """Tell whether a process described by `this_process` is known to have ended.
+def is_lost(owner: str, heartbeat_at: datetime | None, now: datetime) -> bool:
+    """Tell whether the process described by `this_process` has died, or not been heard for long."""
+    gone = is_gone(owner)
+    if gone is not None:
+        return gone
+    return heartbeat_at is not None and (now - heartbeat_at).total_seconds() > LOST_AFTER_S
 
-    A process of another machine or container cannot be seen from here; it counts as alive.
-    """
+
+def is_gone(owner: str) -> bool | None:
+    """Tell whether a process described by `this_process` has ended; None if it is out of sight."""
     try:
         host, boot, namespace, pid, started = json.loads(owner)
     except ValueError:
-        return False
+        return None
     if host != socket.gethostname():
-        return False
+        return None
     if boot != _boot():
         return True
-    return namespace == _namespace() and not _lives(pid, started)
+    return not _lives(pid, started) if namespace == _namespace() else None
 
 
 def _lives(pid: int, started: str) -> bool:

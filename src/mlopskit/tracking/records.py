@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.tracking.entities import (
+    Alive,
     Artifact,
     ArtifactLogged,
+    ArtifactUse,
+    ArtifactUsed,
+    Dataset,
+    DatasetLogged,
     Ended,
     MetricsLogged,
+    NotesSet,
     ParamsLogged,
     Started,
     TagsSet,
@@ -25,6 +32,8 @@ HEADER = "journal"
 _PLAIN: dict[str, Any] = {
     "metrics": MetricsLogged,
     "tags": TagsSet,
+    "notes": NotesSet,
+    "alive": Alive,
     "start": Started,
     "end": Ended,
 }
@@ -45,6 +54,9 @@ def started(start: Started, time_ms: int) -> list[Any]:
         start.parent_id,
         start.owner,
         start.resumed,
+        start.group,
+        start.job_type,
+        start.notes,
     ]
 
 
@@ -53,9 +65,21 @@ def params_logged(params: Mapping[str, Any], time_ms: int, *, overwrite: bool) -
     return ["params", time_ms, [[key, pack(value)] for key, value in params.items()], overwrite]
 
 
-def artifact_logged(artifact: Artifact, time_ms: int) -> list[Any]:
-    """Return an artifact as it is written."""
-    return ["file", time_ms, artifact.name, artifact.size, artifact.digest, artifact.type]
+def files_logged(name: str, files: Sequence[Artifact], time_ms: int) -> list[Any]:
+    """Return files that were logged together as they are written: what they share stands once."""
+    first = files[0]
+    each = [[file.name, file.size, file.digest, file.uri] for file in files]
+    return ["files", time_ms, name, first.type, dict(first.metadata), list(first.aliases), each]
+
+
+def artifact_used(use: ArtifactUse, time_ms: int) -> list[Any]:
+    """Return the use of an artifact as it is written."""
+    return ["use", time_ms, use.model_dump(mode="json")]
+
+
+def dataset_logged(dataset: Dataset, time_ms: int) -> list[Any]:
+    """Return a dataset as it is written."""
+    return ["dataset", time_ms, dataset.model_dump(mode="json")]
 
 
 def ended(status: Status, owner: str, time_ms: int) -> list[Any]:
@@ -72,8 +96,29 @@ def decoded(position: int, record: list[Any], files: Blobs) -> Record | None:
     if kind == "params":
         params = {key: unpack(value) for key, value in rest[0]}
         return ParamsLogged(position, time_ms, params, rest[1])
-    if kind == "file":
-        name, size, digest, type_ = rest
-        artifact = Artifact(name=name, size=size, digest=digest, type=type_)
-        return ArtifactLogged(position, time_ms, artifact, files.path(digest))
+    if kind == "files":
+        return _files(position, time_ms, rest, files)
+    if kind == "use":
+        return ArtifactUsed(position, time_ms, ArtifactUse(**rest[0]))
+    if kind == "dataset":
+        return DatasetLogged(position, time_ms, Dataset(**rest[0]))
     return None
+
+
+def _files(position: int, time_ms: int, rest: list[Any], files: Blobs) -> ArtifactLogged:
+    name, type_, metadata, aliases, each = rest
+    found = []
+    for path, size, digest, uri in each:
+        artifact = Artifact(
+            name=path,
+            size=size,
+            digest=digest,
+            type=type_,
+            metadata=metadata,
+            aliases=tuple(aliases),
+            logged_as=name,
+            uri=uri,
+            logged_at=datetime.fromtimestamp(time_ms / 1000, UTC),
+        )
+        found.append((artifact, None if uri is not None else files.path(digest)))
+    return ArtifactLogged(position, time_ms, name, tuple(found))

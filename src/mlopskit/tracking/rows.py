@@ -122,7 +122,7 @@ class Writer:
                 self._tags(record.tags)
             elif isinstance(record, ArtifactLogged):
                 self._artifact(record)
-            else:
+            elif isinstance(record, Ended):
                 self._end(record)
         self._connection.executemany("insert into point values (?, ?, ?, ?, ?)", self._points)
         self._connection.executemany(
@@ -220,12 +220,12 @@ class Writer:
     def _artifact(self, record: ArtifactLogged) -> None:
         # Another process may have deleted the last run with these bytes since they were kept.
         self._keep(record)
-        artifact = record.artifact
-        self._connection.execute(
-            "insert into artifact values (?, ?, ?, ?, ?) on conflict (run, name) do update"
-            " set size = excluded.size, digest = excluded.digest, type = excluded.type",
-            (self._run, artifact.name, artifact.size, artifact.digest, artifact.type),
-        )
+        for artifact, _ in record.files:
+            self._connection.execute(
+                "insert into artifact values (?, ?, ?, ?, ?) on conflict (run, name) do update"
+                " set size = excluded.size, digest = excluded.digest, type = excluded.type",
+                (self._run, artifact.name, artifact.size, artifact.digest, artifact.type),
+            )
 
     def _end(self, record: Ended) -> None:
         only = " and status = 'running' and owner = ?" if record.status == "lost" else ""

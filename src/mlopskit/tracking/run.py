@@ -1,15 +1,16 @@
-"""A run's handle: checks what is logged, takes secrets out, and appends it to the journal."""
+"""A run's handle: checks what is logged, takes secrets out, and appends it to the journal.
+
+What concerns files, media, data and models is in `contents`.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mlopskit.errors import (
     Conflict,
@@ -19,28 +20,39 @@ from mlopskit.errors import (
     Unavailable,
 )
 from mlopskit.names import check_label, check_path
-from mlopskit.tracking import media, records
-from mlopskit.tracking.entities import Artifact, RunRecord
+from mlopskit.tracking import alerts, records
+from mlopskit.tracking.contents import Contents, check_aliases, plain_metadata
+from mlopskit.tracking.entities import Artifact, DeliveryStatus, RunRecord
+from mlopskit.tracking.system import SystemSampler
 from mlopskit.tracking.values import (
     check_params,
     check_step,
     check_tags,
+    check_text,
     number,
     same,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from mlopskit.tracking.base import Tracker
-    from mlopskit.tracking.entities import DeliveryStatus, Number, Started, Status
-    from mlopskit.tracking.outbox import Outbox
+    from mlopskit.tracking.entities import (
+        ArtifactUse,
+        Dataset,
+        Number,
+        Started,
+        Status,
+    )
+    from mlopskit.tracking.journal import Journal
+    from mlopskit.tracking.outbox import Feed, Outbox
 
 logger = logging.getLogger(__name__)
 
 
-class Run:
+class Run(Contents):
     """An open run. Threads may share it; so may forked children, until the run is finished.
 
     When a ``log_*`` call returns, what it logged survives the death of the process. When `flush`,
@@ -71,11 +83,20 @@ class Run:
         self._params: dict[str, Any] = dict(resumed.params) if resumed else {}
         self._last_step = max(resumed.last_steps.values(), default=-1) if resumed else -1
         self._last = (0, 0)
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._pid = self._child = os.getpid()
+        self._samples = 0
         self._finished = False
-        self._feed = outbox.open(id, start.owner)
+        self._feed = outbox.open(id, start.owner, start.experiment)
+        self._journal = self._written(self._feed)
         self._append(records.started(start, _now_ms()))
+        self._sampler: SystemSampler | None = None
+        if tracker.alerts is not None:
+            self._feed.watch(
+                alerts.Watch(tracker.alerts, self._as_known("running"), outbox.tell, time.monotonic)
+            )
+        if tracker.system_metrics_s:
+            self._sampler = SystemSampler(self._log_system)
+            outbox.pulse.every(tracker.system_metrics_s, self._sampler.sample)
 
     @property
     def url(self) -> str | None:
@@ -90,7 +111,10 @@ class Run:
     @property
     def delivery(self) -> dict[str, DeliveryStatus]:
         """How far each backend has got, by `Tracker.target`."""
-        return self._outbox.status(self._feed)
+        if self._here():
+            return self._outbox.status_of(self._feed)
+        waiting = DeliveryStatus(delivered=0, pending=self._journal.end, rejected=0)
+        return dict.fromkeys(self._outbox.targets, waiting)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log what was measured at one step.
@@ -114,8 +138,8 @@ class Run:
         if step is not None and type(step) is not int:
             step = check_step(step)
         if self._pid != os.getpid():
-            self._after_fork()
-        with self._lock:
+            self._here()
+        with self._journal.lock:
             if step is None:
                 step = self._last_step + 1
             # Backends order by time and step: two points of one time must grow in their steps.
@@ -146,7 +170,7 @@ class Run:
         """
         checked = self._redactor.value(check_params(params))
         self._here()
-        with self._lock:
+        with self._journal.lock:
             new = {}
             for key, value in checked.items():
                 if key in self._params and same(self._params[key], value):
@@ -170,67 +194,25 @@ class Run:
         if checked:
             self._append(["tags", _now_ms(), checked])
 
-    def log_artifact(
-        self, path: Path | str, name: str | None = None, *, type: str = "file"
-    ) -> list[Artifact]:
-        """Keep a file with the run, or every file of a folder. They are copied before this returns.
-
-        Args:
-            path: The file or folder.
-            name: Its name in the run, a relative path; the file's own name if left out.
-            type: What it is, in a word.
+    def set_notes(self, notes: str) -> None:
+        """Write what there is to say about the run; it replaces what was there.
 
         Raises:
-            InvalidInput: If there is no such file.
-            InvalidName: If a name could leave the run's folder.
-            StorageError: If the bytes could not be read or stored.
+            InvalidInput: If it is no text.
+            StorageError: If it could not be stored.
         """
-        path = Path(path)
-        name = check_path("artifact", path.resolve().name if name is None else name)
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file())
-            names = [f"{name}/{file.relative_to(path).as_posix()}" for file in files]
-            for each in names:
-                check_path("artifact", each)
-            return [self._keep(f, n, type) for f, n in zip(files, names, strict=True)]
-        if not path.is_file():
-            raise InvalidInput(f"There is no file {str(path)!r} to keep as an artifact.")
-        return [self._keep(path, name, type)]
+        self._append(["notes", _now_ms(), self._redactor.text(check_text("Notes", notes))])
 
-    def log_text(self, text: str, name: str) -> Artifact:
-        """Keep a text as a file, in UTF-8, without the secrets in it."""
-        return self._keep(self._redactor.text(text).encode(), name, "text")
-
-    def log_dict(self, value: Any, name: str) -> Artifact:
-        """Keep nested plain values as a JSON file, without the secrets in them.
-
-        NaN and infinities are written as Python's json writes them; tuples become lists.
+    def alert(
+        self, text: str, *, level: Literal["info", "warning", "error"] = "warning"
+    ) -> None:
+        """Tell the hook `run_alerted` something, without waiting for it.
 
         Raises:
-            InvalidInput: If JSON cannot hold it.
+            InvalidInput: If it is no text.
         """
-        content = media.json_of(self._redactor.value(value))
-        return self._keep(content, name, "json")
-
-    def log_figure(self, fig: Any, name: str) -> Artifact:
-        """Keep a figure of matplotlib or plotly in the format that the name's suffix says."""
-        return self._keep(media.figure(fig, name), name, "figure")
-
-    def log_image(self, img: Any, name: str) -> Artifact:
-        """Keep an image: one of Pillow, or an array of (height, width[, 1, 3 or 4]) as PNG.
-
-        An array holds uint8, or floats from 0 to 1.
-        """
-        return self._keep(media.image(img, name), name, "image")
-
-    def log_table(self, rows: Any, name: str) -> Artifact:
-        """Keep a table as JSON: ``{"columns": [...], "data": [[...], ...]}``.
-
-        Args:
-            rows: A list of mappings, a mapping of columns, or a frame of pandas, polars or pyarrow.
-            name: Its name in the run.
-        """
-        return self._keep(media.table(rows, self._redactor), name, "table")
+        said = self._redactor.text(check_text("An alert", text))
+        self._outbox.tell(alerts.event(self._as_known("running"), "message", said, level))
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Put what was logged on the disk, then wait for the backends to have it.
@@ -245,8 +227,9 @@ class Run:
         """
         if self._finished:
             return
-        self._feed.journal.sync()
-        if self._pid == os.getpid():
+        ours = self._here()
+        self._journal.sync()
+        if ours:
             self._deliver(timeout_s)
 
     def finish(self, status: Status = "finished", *, timeout_s: float | None = None) -> None:
@@ -258,16 +241,20 @@ class Run:
             raise InvalidInput(
                 f"A run cannot end as {status!r}; it ends as 'finished', 'failed' or 'killed'."
             )
-        if self._pid != os.getpid():
+        if not self._here():
             self.flush(timeout_s)
             return
-        with self._lock:
+        with self._journal.lock:
             if self._finished:
                 return
             self._write(records.ended(status, self._owner, _now_ms()))
             self._finished = True
-            self._feed.journal.sync()
-        self._outbox.shut(self._feed)
+        if self._sampler is not None:
+            self._outbox.pulse.stop(self._sampler.sample)
+        try:
+            self._journal.sync()
+        finally:
+            self._outbox.shut(self._feed, status)
         try:
             self._deliver(timeout_s)
         finally:
@@ -294,34 +281,89 @@ class Run:
 
     def _append(self, record: list[Any]) -> None:
         self._here()
-        with self._lock:
+        with self._journal.lock:
             self._write(record)
 
-    def _write(self, record: list[Any]) -> None:
+    def _check_open(self) -> None:
         if self._finished:
             raise Conflict(
                 f"Run {self.id} is finished. Take it up again with "
                 f"start_run(run_id={self.id!r}, resume=True)."
             )
-        self._feed.journal.append(record)
 
-    def _keep(self, content: Path | bytes, name: str, type: str) -> Artifact:
+    def _write(self, record: list[Any]) -> None:
+        if self._finished:
+            self._check_open()
+        self._journal.append(record)
+
+    def _keep(
+        self,
+        name: str,
+        sources: Mapping[str, Path | bytes],
+        *,
+        type: str,
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> list[Artifact]:
         check_path("artifact", name)
-        digest, size = self._feed.files.put(content)
-        artifact = Artifact(name=name, size=size, digest=digest, type=check_label("type", type))
-        self._append(records.artifact_logged(artifact, _now_ms()))
+        shared = {
+            "type": check_label("type", type),
+            "metadata": plain_metadata(metadata, self._redactor),
+            "aliases": check_aliases(aliases),
+            "logged_as": name,
+        }
+        named = {
+            check_path("artifact", f"{name}/{rel}" if rel else name): source
+            for rel, source in sources.items()
+        }
+        self._here()
+        self._check_open()
+        kept = []
+        for each, source in named.items():
+            digest, size = self._feed.keep(source)
+            kept.append(Artifact(name=each, size=size, digest=digest, **shared))
+        self._append(records.files_logged(name, kept, _now_ms()))
+        for artifact in kept:
+            self._feed.kept(artifact.digest)
+        return kept
+
+    def _refer(self, artifact: Artifact) -> Artifact:
+        self._need("artifact_references")
+        self._append(records.files_logged(artifact.name, [artifact], _now_ms()))
         return artifact
 
-    def _here(self) -> None:
-        if self._pid != os.getpid():
-            self._after_fork()
+    def _used(self, use: ArtifactUse) -> None:
+        self._need("artifact_inputs")
+        self._append(records.artifact_used(use, _now_ms()))
 
-    def _after_fork(self) -> None:
-        # The thread that held the lock, if any, does not exist in the child. The journal itself
-        # needs no lock: one record is one write.
-        if getattr(self, "_child", None) != os.getpid():
+    def _given(self, dataset: Dataset) -> None:
+        self._need("datasets")
+        self._append(records.dataset_logged(dataset, _now_ms()))
+
+    def _need(self, capability: str) -> None:
+        self._tracker.capabilities.require([capability])
+
+    def _here(self) -> bool:
+        """Tell whether this is the process of the run; a forked child gets a journal of its own."""
+        if self._pid == os.getpid():
+            return True
+        if self._child != os.getpid():
+            inherited, self._feed = self._feed, self._outbox.open_child(self.id, self.experiment)
+            self._journal = self._written(self._feed)
             self._child = os.getpid()
-            self._lock = threading.Lock()
+            if inherited.journal is not None:
+                inherited.journal.close()  # Here alone: its writer keeps the lock.
+        return False
+
+    @staticmethod
+    def _written(feed: Feed) -> Journal:
+        assert feed.journal is not None
+        return feed.journal
+
+    def _log_system(self, metrics: dict[str, float]) -> None:
+        with self._journal.lock, suppress(MlopskitError):
+            self._write(["metrics", _now_ms(), self._samples, metrics])
+            self._samples += 1
 
     def _deliver(self, timeout_s: float | None) -> None:
         wait = self._tracker.flush_timeout_s if timeout_s is None else timeout_s
@@ -340,19 +382,23 @@ class Run:
 
     def _tell(self, status: Status) -> None:
         """Tell the listeners that the run has ended, with as much of it as can be read now."""
-        record = RunRecord(
+        record = self._as_known(status)
+        if not any(each.pending for each in self.delivery.values()):
+            with suppress(MlopskitError):
+                record = self._tracker.read_run(self.id)
+        self._tracker.notify("run_finished", run=record)
+
+    def _as_known(self, status: Status) -> RunRecord:
+        """Return the run as this handle knows it."""
+        return RunRecord(
             id=self.id,
             name=self.name,
             experiment=self.experiment,
             status=status,
             params=self._params,
             parent_id=self.parent_id,
-            ended_at=datetime.now(UTC),
+            ended_at=None if status == "running" else datetime.now(UTC),
         )
-        if not any(each.pending for each in self.delivery.values()):
-            with suppress(MlopskitError):
-                record = self._tracker.read_run(self.id)
-        self._tracker.notify("run_finished", run=record)
 
 
 def _status_of(error: BaseException | None) -> Status:

@@ -101,6 +101,17 @@ def check_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {key: str.__str__(value) for key, value in tags.items()}
 
 
+def check_text(what: str, text: str) -> str:
+    """Return a text, or say that it is none.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    if not isinstance(text, str):
+        raise InvalidInput(f"{what} must be a text, and this is a {type(text).__name__}.")
+    return text
+
+
 def to_json(value: Any) -> str:
     """Return JSON, in ASCII, from which `from_json` makes an equal value."""
     return _encode(pack(value))

@@ -85,21 +85,34 @@ def packed(source: Any) -> Iterator[Package]:
         files = files_of(Path(source).expanduser())
         yield Package(flavor_of(Path(source).expanduser(), files), files)
         return
-    name = next((name for name, flavor in FLAVORS.items() if flavor.takes(source)), None)
+    folder = Path(tempfile.mkdtemp(prefix="mlopskit-"))
+    try:
+        how = saved(source, folder)
+        yield Package(how["flavor"], files_of(folder), how["libraries"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def saved(model: Any, folder: Path) -> dict[str, Any]:
+    """Write an object into an empty folder; return its ``flavor`` and the ``libraries`` it needs.
+
+    Raises:
+        InvalidModel: If no flavor takes the object.
+        MissingDependency: If the flavor needs a package that is not installed.
+    """
+    name = next((name for name, flavor in FLAVORS.items() if flavor.takes(model)), None)
     if name is None:
         takes = "; ".join(f"{name}: {flavor.TAKES}" for name, flavor in FLAVORS.items())
         raise InvalidModel(
-            f"No flavor takes a {type(source).__module__}.{type(source).__qualname__}. "
-            f"Flavors: {takes}. Save the model to a file, and register its path."
+            f"No flavor takes a {type(model).__module__}.{type(model).__qualname__}. "
+            f"Flavors: {takes}. Save the model to a file, and pass its path."
         )
     flavor = FLAVORS[name]
-    folder = Path(tempfile.mkdtemp(prefix="mlopskit-"))
-    try:
-        flavor.save(source, folder)
-        libraries = {name: metadata.version(name) for name in flavor.LIBRARIES}
-        yield Package(name, files_of(folder), libraries)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    flavor.save(model, folder)
+    return {
+        "flavor": name,
+        "libraries": {name: metadata.version(name) for name in flavor.LIBRARIES},
+    }
 
 
 def flavor_of(source: Path, files: list[tuple[str, Path]]) -> str:

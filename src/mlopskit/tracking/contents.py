@@ -1,0 +1,392 @@
+"""What a run can hold beside numbers: files, media, data, models. `Run` inherits all of it."""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlopskit import storage
+from mlopskit.errors import InvalidInput, InvalidName, Unsupported
+from mlopskit.names import check_label, check_path
+from mlopskit.tracking import charts, datasets, media, tables
+from mlopskit.tracking.entities import Artifact
+from mlopskit.tracking.values import check_step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlopskit.redaction import Redactor
+    from mlopskit.tracking.base import Tracker
+    from mlopskit.tracking.entities import ArtifactUse, Dataset
+    from mlopskit.tracking.media import Media
+
+LATEST = "latest"
+
+
+class Contents(ABC):
+    """The ``log_*`` calls that end in files, data, or the use of either.
+
+    What each of them was given is copied before it returns, and survives the process.
+    """
+
+    experiment: str
+    _tracker: Tracker
+    _redactor: Redactor
+
+    @abstractmethod
+    def _keep(
+        self,
+        name: str,
+        sources: Mapping[str, Path | bytes],
+        *,
+        type: str,
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> list[Artifact]:
+        """Copy bytes to the journal, by their names below `name`, and log them as one."""
+
+    @abstractmethod
+    def _refer(self, artifact: Artifact) -> Artifact:
+        """Log the address of remote data."""
+
+    @abstractmethod
+    def _used(self, use: ArtifactUse) -> None:
+        """Log the use of an artifact."""
+
+    @abstractmethod
+    def _given(self, dataset: Dataset) -> None:
+        """Log data."""
+
+    # Files.
+
+    def log_artifact(
+        self,
+        path: Path | str,
+        name: str | None = None,
+        *,
+        type: str = "file",
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+    ) -> list[Artifact]:
+        """Keep a file with the run, or every file of a folder.
+
+        Args:
+            path: The file or folder.
+            name: Its name in the run, a relative path; the file's own name if left out.
+            type: What it is, in a word.
+            metadata: More about it, as plain JSON.
+            aliases: Names by which `use_artifact` finds it, such as ``"best"``; the newest artifact
+                of a name in its experiment that has the alias is the one that is found.
+
+        Raises:
+            InvalidInput: If there is no such file, or JSON cannot hold the metadata.
+            InvalidName: If a name could leave the run's folder.
+            StorageError: If the bytes could not be read or stored.
+        """
+        path = Path(path)
+        name = path.resolve().name if name is None else name
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            if not files:
+                raise InvalidInput(f"The folder {str(path)!r} holds no file to keep.")
+            sources = {file.relative_to(path).as_posix(): file for file in files}
+        elif path.is_file():
+            sources = {"": path}
+        else:
+            raise InvalidInput(f"There is no file {str(path)!r} to keep as an artifact.")
+        return self._keep(name, sources, type=type, metadata=metadata, aliases=aliases)
+
+    def log_reference(
+        self,
+        uri: str,
+        name: str,
+        *,
+        type: str = "dataset",
+        metadata: Mapping[str, Any] | None = None,
+        aliases: Sequence[str] = (),
+        digest: str = "",
+        size: int = 0,
+    ) -> Artifact:
+        """Keep the address of data that stays where it is. It is neither read nor copied.
+
+        Args:
+            uri: An address that `fsspec` knows: ``s3://bucket/key``, ``https://...``, ``file:...``.
+            name: Its name in the run.
+            type: What it is, in a word.
+            metadata: More about it, as plain JSON.
+            aliases: As of `log_artifact`.
+            digest: ``sha256:<64 hex digits>`` if known; what is downloaded must then have it.
+            size: In bytes, if known.
+
+        Raises:
+            InvalidInput: If `uri` is no address.
+            InvalidName: If a name cannot be kept.
+            Unsupported: If a backend has no place for references.
+        """
+        if "://" not in uri and not uri.startswith("file:"):
+            raise InvalidInput(f"{uri!r} is no address such as 's3://bucket/key'.")
+        if digest:
+            storage.check_digest(digest)
+        return self._refer(
+            Artifact(
+                name=check_path("artifact", name),
+                uri=self._redactor.text(uri),
+                digest=digest,
+                size=size,
+                type=check_label("type", type),
+                metadata=plain_metadata(metadata, self._redactor),
+                aliases=check_aliases(aliases),
+                logged_as=name,
+            )
+        )
+
+    def use_artifact(self, ref: str | ArtifactUse, experiment: str | None = None) -> ArtifactUse:
+        """Record that the run uses an artifact as its input, and return what it is.
+
+        `Tracker.download_artifact` fetches it.
+
+        Args:
+            ref: ``"<name>:<alias>"`` or ``"<name>"`` for the newest of the experiment,
+                ``"<run id>/<name>"``, or what `Tracker.get_artifact` returned.
+            experiment: Where to look by name; the run's own if left out.
+
+        Raises:
+            NotFound: If there is no such artifact.
+            Unsupported: If the backend cannot find artifacts.
+        """
+        if isinstance(ref, str):
+            ref = self._tracker.get_artifact(ref, experiment or self.experiment)
+        self._used(ref)
+        return ref
+
+    def log_text(self, text: str, name: str) -> Artifact:
+        """Keep a text as a file, in UTF-8, without the secrets in it."""
+        return self._one(name, self._redactor.text(text).encode(), "text")
+
+    def log_dict(self, value: Any, name: str) -> Artifact:
+        """Keep nested plain values as a JSON file, without the secrets in them.
+
+        NaN and infinities are written as Python's json writes them; tuples become lists.
+
+        Raises:
+            InvalidInput: If JSON cannot hold it.
+        """
+        return self._one(name, media.json_of(self._redactor.value(value)), "json")
+
+    # Media.
+
+    def log_figure(self, fig: Any, name: str, *, step: int | None = None) -> Artifact:
+        """Keep a figure of Matplotlib or Plotly in the format that the name's suffix says."""
+        return self._media(name, media.figure(fig, name), step)[0]
+
+    def log_image(
+        self,
+        img: Any,
+        name: str,
+        *,
+        caption: str | Sequence[str] | None = None,
+        step: int | None = None,
+    ) -> Artifact:
+        """Keep an image, or a list of images under one name.
+
+        Args:
+            img: An image of Pillow, or an array of (height, width[, 1, 3 or 4]) that holds uint8,
+                bools, or floats from 0 to 1; or a list of these.
+            name: Its name in the run; a list becomes a folder.
+            caption: A text, for a list one for each image.
+            step: The step that it belongs to.
+
+        Returns:
+            The artifact, of a list the first.
+        """
+        if isinstance(img, list | tuple):
+            made = media.image(img, name, captions=caption)  # type: ignore[arg-type]  # checked there
+        else:
+            made = media.image(img, name, caption=caption)  # type: ignore[arg-type]  # checked there
+        return self._media(name, made, step)[0]
+
+    def log_audio(
+        self,
+        samples: Any,
+        name: str,
+        *,
+        rate: int | None = None,
+        caption: str | None = None,
+        step: int | None = None,
+    ) -> Artifact:
+        """Keep sound: samples of (n,) or (n, channels) with their rate in Hz, or a file's path."""
+        return self._media(name, media.audio(samples, rate, caption=caption), step)[0]
+
+    def log_html(self, html: str | Path, name: str, *, step: int | None = None) -> Artifact:
+        """Keep a page: its text, or the path of its file."""
+        return self._media(name, media.html(html), step)[0]
+
+    def log_table(self, rows: Any, name: str, *, step: int | None = None) -> Artifact:
+        """Keep a table as JSON: ``{"columns": [...], "data": [[...], ...]}``.
+
+        Args:
+            rows: A list of mappings, a mapping of columns, or a frame of pandas, polars or pyarrow.
+                Cells may be images and figures, which become files of the table.
+            name: Its name in the run.
+            step: The step that it belongs to.
+        """
+        return self._media(name, tables.table(rows, self._redactor), step)[0]
+
+    def log_histogram(
+        self, values: Any, name: str, *, bins: int = 64, step: int | None = None
+    ) -> Artifact:
+        """Keep how values are distributed: numbers of any shape, or a pair of counts and edges."""
+        return self._media(name, charts.histogram(values, bins=bins), step)[0]
+
+    def log_confusion_matrix(
+        self,
+        y_true: Any,
+        y_pred: Any,
+        name: str = "confusion_matrix",
+        *,
+        labels: Sequence[Any] | None = None,
+        step: int | None = None,
+    ) -> Artifact:
+        """Keep how often each true label (n,) was predicted as each label (n,)."""
+        return self._media(name, charts.confusion_matrix(y_true, y_pred, labels), step)[0]
+
+    def log_roc_curve(
+        self,
+        y_true: Any,
+        y_score: Any,
+        name: str = "roc_curve",
+        *,
+        labels: Sequence[Any] | None = None,
+        step: int | None = None,
+    ) -> Artifact:
+        """Keep the ROC curve of scores: (n,) of the second label, or (n, labels) one against rest.
+
+        The metadata holds the area under each curve.
+        """
+        return self._media(name, charts.roc_curve(y_true, y_score, labels), step)[0]
+
+    def log_pr_curve(
+        self,
+        y_true: Any,
+        y_score: Any,
+        name: str = "pr_curve",
+        *,
+        labels: Sequence[Any] | None = None,
+        step: int | None = None,
+    ) -> Artifact:
+        """Keep the precision-recall curve of scores, shaped as for `log_roc_curve`.
+
+        The metadata holds the average precision of each curve.
+        """
+        return self._media(name, charts.pr_curve(y_true, y_score, labels), step)[0]
+
+    # Data and models.
+
+    def log_dataset(
+        self,
+        data: Any,
+        name: str,
+        *,
+        role: str = "training",
+        uri: str | None = None,
+        digest: str = "",
+    ) -> Dataset:
+        """Record what data the run was given: its fingerprint and columns, never the data itself.
+
+        Args:
+            data: A frame, arrays, rows, or the path of a file or folder; None where only its
+                address is known.
+            name: What the run calls it.
+            role: What it is for: ``"training"``, ``"validation"``, ``"test"``.
+            uri: Where it lies.
+            digest: ``sha256:<64 hex digits>``, where `data` is None and its content is known.
+        """
+        dataset = datasets.describe(
+            data, name, role=role, uri=uri, digest=digest, redactor=self._redactor
+        )
+        self._given(dataset)
+        return dataset
+
+    def log_model(
+        self, model: Any, name: str, signature: Any = None, input_example: Any = None
+    ) -> list[Artifact]:
+        """Keep a model with the run. It is not registered yet.
+
+        Args:
+            model: A file or folder that holds it, or an object that a flavor of the registry saves.
+            name: Its name in the run.
+            signature: What it takes and answers, from `mlopskit.infer_signature`.
+            input_example: A few rows to ask it with, in a form that `log_table` takes.
+
+        Raises:
+            InvalidModel: If no flavor takes the object.
+            MissingDependency: If its flavor needs a package that is not installed.
+        """
+        details: dict[str, Any] = {}
+        if signature is not None:
+            dump = getattr(signature, "model_dump", None)
+            details["signature"] = signature if dump is None else dump(mode="json")
+        example = {}
+        if input_example is not None:
+            table = tables.table(input_example, self._redactor)
+            example = {f"input_example/{rel or 'rows.json'}": b for rel, b in table.files.items()}
+        if isinstance(model, str | PathLike):
+            path = Path(model)
+            if not path.exists():
+                raise InvalidInput(f"There is no file {str(path)!r} to keep as a model.")
+            sources: dict[str, Path | bytes] = {path.name: path}
+            if path.is_dir():
+                files = (file for file in sorted(path.rglob("*")) if file.is_file())
+                sources = {file.relative_to(path).as_posix(): file for file in files}
+            return self._keep(name, {**sources, **example}, type="model", metadata=details)
+        save = self._tracker.context.save_model
+        if save is None:
+            raise Unsupported(
+                "tracking", "this tracker", "log_model of an object",
+                "it was opened without a kit, which knows the flavors; save the model to a file",
+            )
+        with tempfile.TemporaryDirectory(prefix="mlopskit-") as folder:
+            saved = save(model, Path(folder))
+            files_of = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
+            sources = {file.relative_to(folder).as_posix(): file for file in files_of}
+            return self._keep(
+                name, {**sources, **example}, type="model", metadata={**saved, **details}
+            )
+
+    def _one(self, name: str, content: bytes, type: str) -> Artifact:
+        return self._keep(name, {"": content}, type=type)[0]
+
+    def _media(self, name: str, made: Media, step: int | None) -> list[Artifact]:
+        metadata = dict(made.metadata)
+        if step is not None:
+            metadata["step"] = check_step(step)
+        return self._keep(name, made.files, type=made.type, metadata=metadata)
+
+
+def plain_metadata(metadata: Mapping[str, Any] | None, redactor: Redactor) -> dict[str, Any]:
+    """Return what is said about an artifact as plain JSON, without secrets.
+
+    Raises:
+        InvalidInput: If JSON cannot hold it.
+    """
+    return media.plain_json(redactor.value(dict(metadata or {})))
+
+
+def check_aliases(aliases: Sequence[str]) -> tuple[str, ...]:
+    """Return the aliases of an artifact.
+
+    Raises:
+        InvalidName: If one cannot be kept, or is one that every artifact has by itself.
+    """
+    if isinstance(aliases, str):
+        aliases = [aliases]
+    for alias in aliases:
+        check_label("alias", alias, longest=128)
+        if ":" in alias or "/" in alias:
+            raise InvalidName("alias", alias, "it holds ':' or '/'")
+        if alias == LATEST or (alias[:1] == "v" and alias[1:].isdigit()):
+            raise InvalidName("alias", alias, "versions and 'latest' are given by the tool itself")
+    return tuple(dict.fromkeys(aliases))

@@ -1,0 +1,152 @@
+"""How far one backend has got in one journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import struct
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from mlopskit.errors import MlopskitError
+from mlopskit.storage import Blobs, disk_errors, make_private_folder
+from mlopskit.tracking.entities import ArtifactLogged, MetricsLogged
+from mlopskit.tracking.journal import Reader
+from mlopskit.tracking.records import decoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mlopskit.tracking.entities import Record
+    from mlopskit.tracking.journal import Damage
+
+logger = logging.getLogger(__name__)
+
+BATCH: Final = 1000
+REJECTED: Final = "rejected"
+_OFFSET = struct.Struct("<Q")
+
+
+class Place:
+    """A backend's place in a journal. It outlives the process in a small file of the journal.
+
+    Args:
+        path: The journal.
+        run_id: The run it belongs to.
+        target: The backend's `Tracker.target`.
+        end: Where the journal ends now, in bytes; left out, its files are looked at.
+
+    Attributes:
+        closed: Nothing more comes.
+        delivered: Records that the backend has.
+        rejected: Records that it will never take.
+        error: Why the last try failed.
+        reached: The offset up to which everything is delivered or rejected.
+    """
+
+    def __init__(
+        self, path: Path, run_id: str, target: str, end: Callable[[], int] | None = None
+    ) -> None:
+        self.run_id = run_id
+        self.source = path.stem
+        self.closed = False
+        self.delivered = 0
+        self.rejected = 0
+        self.error = ""
+        self._path = path
+        self._files = Blobs(path / "files")
+        self._mark = sha256(target.encode()).hexdigest()[:12]
+        self._cursor = path / f"{self._mark}.cursor"
+        self.reader = Reader(path, self._stored())
+        # The reader is ahead of this while a batch is on its way.
+        self.reached = self.reader.offset
+        self.end = end or self.reader.size
+
+    @property
+    def pending(self) -> int:
+        """How many bytes the backend has not got yet."""
+        return max(0, self.end() - self.reached)
+
+    def take(self) -> list[tuple[list[Any], Record]]:
+        """Return the next records, as written and as decoded: of metrics at most a thousand."""
+        taken: list[tuple[list[Any], Record]] = []
+        values = 0
+        for position, raw in self.reader.read(records=BATCH, whole=self.closed):
+            record = decoded(position, raw, self._files)
+            if record is None:
+                continue
+            values += len(record.metrics) if isinstance(record, MetricsLogged) else 1
+            if values > BATCH and taken:
+                self.reader.back_to(taken[-1][1].position)
+                break
+            taken.append((raw, record))
+        self._name_damage()
+        return taken
+
+    def arrived(self) -> None:
+        """Remember that all that was taken is done. Later processes begin there.
+
+        The file may lag behind after a crash: backends deduplicate.
+        """
+        self.error = ""
+        self.reached = self.reader.offset
+        with suppress(OSError):
+            fd = os.open(self._cursor, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.pwrite(fd, _OFFSET.pack(self.reached), 0)
+            finally:
+                os.close(fd)
+
+    def failed(self, error: BaseException) -> None:
+        """Go back to where the last batch began; it will be taken again."""
+        self.reader.back_to(self.reached)
+        self.error = f"{type(error).__name__}: {error}"
+
+    def refuse(self, raw: list[Any], record: Record, reason: Exception) -> None:
+        """Keep a record that the backend will never take, with its reason and its files.
+
+        Raises:
+            StorageError: If it cannot be kept; then it stays in the journal.
+        """
+        if isinstance(record, ArtifactLogged):
+            kept = Blobs(self._refuge() / f"{self.source}.files")
+            for _, path in record.files:
+                if path is not None and path.exists():
+                    kept.put(path)
+        self._keep({"run": self.run_id, "reason": str(reason), "record": raw})
+        self.rejected += 1
+        logger.warning("A record of run %s was refused for good: %s", self.run_id, reason)
+
+    @property
+    def damage(self) -> list[Damage]:
+        """What of the journal could not be read on the way."""
+        return self.reader.damage
+
+    def _name_damage(self) -> None:
+        for each in self.damage[getattr(self, "_named", 0) :]:
+            logger.error("The journal %s is damaged: %s.", self._path, each)
+            with suppress(MlopskitError):
+                self._keep({"run": self.run_id, "reason": f"unreadable: {each}", "record": None})
+        self._named = len(self.damage)
+
+    def _refuge(self) -> Path:
+        return make_private_folder(self._path.parent.parent / REJECTED)
+
+    def _keep(self, said: dict[str, Any]) -> None:
+        path = self._refuge() / f"{self.source}.{self._mark}.jsonl"
+        line = (json.dumps(said) + "\n").encode()
+        with disk_errors(path), open(path, "ab", buffering=0, opener=_private) as file:
+            file.write(line)
+
+    def _stored(self) -> int:
+        try:
+            return int(_OFFSET.unpack(self._cursor.read_bytes())[0])
+        except (OSError, struct.error):
+            return 0
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
