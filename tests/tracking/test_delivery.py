@@ -22,7 +22,6 @@ from mlopskit.errors import (
 from mlopskit.tool import Context
 from mlopskit.tracking.entities import MetricsLogged
 from mlopskit.tracking.fanout import FanOutTracker
-from mlopskit.tracking.journal import HEAD, Journal, Reader
 from mlopskit.tracking.local import LocalTracker
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def test_a_record_that_is_refused_for_good_does_not_block_the_others(
     (status,) = run.delivery.values()
     assert (status.delivered, status.rejected, status.pending) == (11, 1, 0)
     assert list(faulty.get_metric_history(run.id, "loss").steps) == [0, 1, 2, 3, 4, 5, 6, 8, 9]
-    (refused,) = (tmp_path / "tracking" / "journal").glob("*.rejected")
+    (refused,) = (tmp_path / "tracking" / "rejected").glob("*.jsonl")
     assert "7 is not my number" in refused.read_text()
 
 
@@ -231,7 +230,8 @@ def test_another_process_delivers_what_a_dead_one_left(tmp_path: Path) -> None:
             done.log_metric("loss", 0.5)
         open_run = tracker.start_run()
         open_run.log_text("kept", "notes.txt")
-        print(done.id, open_run.id)
+        print(done.id, open_run.id, flush=True)
+        os._exit(0)
         """
     )
     said = subprocess.run(
@@ -241,7 +241,8 @@ def test_another_process_delivers_what_a_dead_one_left(tmp_path: Path) -> None:
     assert len(journals(tmp_path)) == 2
     tracker = LocalTracker(tmp_path / "store")
     tracker.context = Context(home=tmp_path)
-    with journals(tmp_path)[0].open("ab") as torn:
+    (segment,) = journals(tmp_path)[0].glob("*.log")
+    with segment.open("ab") as torn:
         torn.write(b"\xabMKJ\xff\x00\x00\x00 half a frame")
 
     report = tracker.sync()
@@ -339,69 +340,30 @@ def test_a_journal_has_a_limit(tmp_path: Path) -> None:
     tracker.close()
 
 
-def test_a_reader_skips_torn_frames_and_waits_for_the_last(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "a" * 32, limit=1 << 20)
-    journal.append(["one"])
-    with journal.path.open("ab") as file:
-        file.write(HEAD.pack(b"\xabMKJ", 100, 7) + b"only a part")
-    journal.append(["two"])
-    torn = HEAD.pack(b"\xabMKJ", 500, 7) + b"still being written"
-    with journal.path.open("ab") as file:
-        file.write(torn)
-    reader = Reader(journal.path)
-
-    found = [record for _, record in reader.read(size=10)]
-    found += [record for _, record in reader.read(size=10)]
-
-    assert found == [["one"], ["two"]]
-    assert reader.read() == []
-    assert reader.size() - reader.offset == len(torn)
-    assert reader.read(whole=True) == []
-    assert reader.size() == reader.offset
-    reader.close()
-    journal.close()
-
-
-def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "a" * 32, limit=1 << 20)
-    for number in range(3):
-        journal.append(["metrics", number, 0, {"loss": 0.5}])
-    journal.close()
-    whole = journal.path.read_bytes()
-    expected = [["metrics", number, 0, {"loss": 0.5}] for number in range(3)]
-
-    for at in range(len(whole)):
-        journal.path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
-        reader = Reader(journal.path)
-        found = []
-        while some := reader.read(whole=True):
-            found += [record for _, record in some]
-        reader.close()
-        assert len(found) == 2
-        assert all(record in expected for record in found)
-
-
-def test_a_child_of_a_finished_run_is_told(faulty: Faulty) -> None:
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_a_child_logs_after_its_parent_has_finished_is_synced(
+    faulty: Faulty, tmp_path: Path
+) -> None:
     run = faulty.start_run()
     inside, outside = os.pipe()
-    done, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        os.read(inside, 1)
         try:
+            os.read(inside, 1)
             run.log_metric("late", 1.0)
-        except StorageError:
-            os.write(tell, b"E")
         finally:
-            os.write(tell, b".")
             os._exit(0)
     run.finish()
+    assert journals(tmp_path) == []
     os.write(outside, b"x")
     os.waitpid(child, 0)
-
-    assert os.read(done, 10) == b"E."
-    for fd in (inside, outside, done, tell):
+    for fd in (inside, outside):
         os.close(fd)
+
+    assert faulty.sync().delivered == 1
+
+    record = faulty.get_run(run.id)
+    assert (record.status, record.metrics) == ("finished", {"late": 1.0})
 
 
 def test_a_listener_hears_that_a_run_has_ended(tmp_path: Path) -> None:
@@ -439,6 +401,71 @@ def test_workers_end_with_their_tracker(tmp_path: Path) -> None:
         tracker.close()
 
     assert set(threading.enumerate()) <= before
+
+
+def test_a_script_that_never_finishes_its_run_ends_it_with_itself(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from pathlib import Path
+        import mlopskit
+
+        kit = mlopskit.Kit(home=sys.argv[1])
+        run = kit.tracker.start_run("e")
+        run.log_metric("loss", 0.5)
+        if sys.argv[2] == "fail":
+            1 / 0
+        """
+    )
+    for how in ("end", "fail"):
+        subprocess.run([sys.executable, "-c", script, str(tmp_path), how], capture_output=True)
+
+    tracker = LocalTracker()
+    tracker.context = Context(home=tmp_path)
+    found = [(run.status, run.metrics["loss"]) for run in tracker.search_runs()]
+    tracker.close()
+
+    assert found == [("failed", 0.5), ("finished", 0.5)]
+    assert journals(tmp_path) == []
+
+
+def test_a_damaged_journal_gives_what_is_whole_and_names_the_rest(tmp_path: Path) -> None:
+    first = Faulty(tmp_path / "store", flush_timeout_s=0.2)
+    first.context = Context(home=tmp_path)
+    first.gate = down
+    with first.start_run() as run:
+        for step in range(10):
+            run.log_metric("loss", 0.5, step=step)
+    first.close()
+    (segment,) = journals(tmp_path)[0].glob("*.log")
+    whole = bytearray(segment.read_bytes())
+    whole[whole.index(b'"loss"') + 2] ^= 1
+    segment.write_bytes(whole)
+    second = LocalTracker(tmp_path / "store")
+    second.context = Context(home=tmp_path)
+
+    report = second.sync()
+
+    assert report.delivered == 11
+    ((source, said),) = report.damaged.items()
+    assert source.startswith(run.id)
+    assert "checksum" in said
+    (kept,) = (tmp_path / "tracking" / "rejected").glob("*.jsonl")
+    assert "unreadable" in kept.read_text()
+    assert list(second.get_metric_history(run.id, "loss").steps) == list(range(1, 10))
+    second.close()
+
+
+def test_a_tracker_that_was_closed_opens_again(tmp_path: Path) -> None:
+    tracker = LocalTracker(tmp_path / "store")
+    tracker.context = Context(home=tmp_path)
+    for _ in range(2):
+        with tracker.start_run() as run:
+            run.log_metric("loss", 0.5)
+        tracker.close()
+
+    assert len(tracker.search_runs()) == 2
+    tracker.close()
 
 
 def test_files_are_private(faulty: Faulty, tmp_path: Path) -> None:

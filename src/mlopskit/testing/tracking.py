@@ -24,6 +24,7 @@ import pytest
 from mlopskit.errors import Conflict, InvalidInput, InvalidName, NotFound, ParamConflict
 from mlopskit.kit import Kit
 from mlopskit.testing.tool import ToolContract
+from mlopskit.testing.tracking_contents import ContentsContract, needs
 from mlopskit.tracking import CAPABILITIES, Tracker
 from mlopskit.tracking.values import to_json
 
@@ -153,12 +154,13 @@ for step in range(10**9):
 """
 
 
-class TrackerContract(ToolContract):
+class TrackerContract(ContentsContract, ToolContract):
     """Everything a caller may rely on, whichever tracker is behind."""
 
     interface: ClassVar[type[Tool]] = Tracker  # type: ignore[type-abstract]  # only looked at
     vocabulary: ClassVar[Mapping[str, str]] = CAPABILITIES
     processes: ClassVar[int] = 8
+    points: ClassVar[int] = 100_000
 
     @pytest.fixture
     def line(self, tmp_path: Path) -> Line:
@@ -277,6 +279,71 @@ class TrackerContract(ToolContract):
         assert to_json(record.params["n"]) == "3"
         assert record.metrics == {"loss": 0.25, "ok": 1.0}
         assert record.last_steps == {"loss": 4, "ok": 4}
+
+    def test_scalars_of_torch_are_numbers(self, tracker: Tracker) -> None:
+        """Of any float type, with a gradient or without."""
+        torch = pytest.importorskip("torch")
+        loss = torch.tensor(0.25, requires_grad=True) * 1
+        params = {"lr": torch.tensor(0.5, dtype=torch.float64), "n": torch.tensor(3)}
+        with tracker.start_run(params=params) as run:
+            run.log_metrics(
+                {"loss": loss, "half": torch.tensor(0.5, dtype=torch.bfloat16)}, step=torch.tensor(4)
+            )
+            with pytest.raises(InvalidInput, match="one real number"):
+                run.log_metric("two", torch.zeros(2))
+
+        record = tracker.get_run(run.id)
+
+        assert (to_json(record.params["lr"]), to_json(record.params["n"])) == ("0.5", "3")
+        assert record.metrics == {"loss": 0.25, "half": 0.5}
+        assert record.last_steps == {"loss": 4, "half": 4}
+
+    def test_hard_names_of_metrics_are_kept(self, tracker: Tracker) -> None:
+        """Long ones, Unicode, and what tools use as separators."""
+        names = ["acc@1", "größe/α", "k" * 250, "€" * 250, "a//b/../c", "a.b", "_step", "%", "x:y z"]
+        with tracker.start_run() as run:
+            for number, name in enumerate(names):
+                run.log_metric(name, number + 0.5, step=number)
+
+        assert tracker.get_run(run.id).metrics == {n: i + 0.5 for i, n in enumerate(names)}
+        for number, name in enumerate(names):
+            assert list(tracker.get_metric_history(run.id, name).values) == [number + 0.5]
+
+    def test_an_empty_run_is_a_run(self, tracker: Tracker) -> None:
+        """It has started and ended, and there is nothing in it."""
+        with tracker.start_run() as run:
+            pass
+
+        record = tracker.get_run(run.id)
+
+        assert (record.status, record.name, record.experiment) == (
+            "finished",
+            run.id[:8],
+            "default",
+        )
+        assert (record.params, record.tags, record.metrics, record.datasets) == ({}, {}, {}, ())
+        assert tracker.list_artifacts(run.id) == []
+
+    def test_a_hundred_thousand_points_are_all_there(self, tracker: Tracker) -> None:
+        """And a plot of them gets as many as it asks for, with the extremes among them."""
+        count = self.points
+        with tracker.start_run() as run:
+            for step in range(count):
+                run.log_metric("loss", -5.0 if step == count // 3 else step * 0.5, step=step)
+            run.flush(timeout_s=280)
+            history = tracker.get_metric_history(run.id, "loss")
+            plot = tracker.get_metric_history(run.id, "loss", max_points=400)
+
+        assert len(history) == count
+        assert list(history.steps) == list(range(count))
+        assert history.values[count // 3] == -5.0
+        assert history.values[-1] == (count - 1) * 0.5
+        assert 100 <= len(plot) <= 400
+        assert (plot.steps[0], plot.steps[-1]) == (0, count - 1)
+        assert min(plot.values) == -5.0
+        assert set(plot.steps) <= set(range(count))
+        with pytest.raises(InvalidInput, match="4 at least"):
+            tracker.get_metric_history(run.id, "loss", max_points=3)
 
     @pytest.mark.parametrize("value", ["0.5", None, [0.5], {}, 1j, b"1"], ids=repr)
     def test_what_is_no_number_is_refused_as_a_metric(self, tracker: Tracker, value: Any) -> None:
@@ -446,7 +513,7 @@ class TrackerContract(ToolContract):
 
     def test_a_run_can_be_taken_up_again(self, tracker: Tracker) -> None:
         """It appends, keeps its name and params, and counts on from its last step."""
-        _needs(tracker, "resume")
+        needs(tracker, "resume")
         with tracker.start_run("e", name="n", params={"lr": 0.1}) as first:
             first.log_metric("loss", 1.0, step=5)
 
@@ -474,7 +541,7 @@ class TrackerContract(ToolContract):
 
     def test_runs_can_be_nested(self, tracker: Tracker) -> None:
         """A parent is given as a handle or as an id."""
-        _needs(tracker, "nested_runs")
+        needs(tracker, "nested_runs")
         with tracker.start_run("e") as parent:
             with tracker.start_run("e", parent=parent) as child:
                 pass
@@ -501,7 +568,7 @@ class TrackerContract(ToolContract):
 
     def test_a_deleted_run_is_gone(self, tracker: Tracker) -> None:
         """An open one is not deleted under its writer's hands."""
-        _needs(tracker, "delete")
+        needs(tracker, "delete")
         with tracker.start_run("e") as run:
             run.log_text("x", "x.txt")
             with pytest.raises(Conflict, match="still open"):
@@ -585,6 +652,11 @@ class TrackerContract(ToolContract):
         assert ([run.name for run in best], best.truncated) == (["cnn"], True)
         assert not three.search_runs(experiment="e", limit=3).truncated
         assert len(three.search_runs(limit=None)) == 4
+        pages = [three.search_runs(order_by="name", limit=3, offset=at) for at in (0, 3, 6)]
+        assert [[run.name for run in page] for page in pages] == [["cnn", "cnn", "mlp"], ["tree"], []]
+        assert [page.truncated for page in pages] == [True, False, False]
+        with pytest.raises(InvalidInput, match="offset"):
+            three.search_runs(offset=-1)
         with pytest.raises(InvalidInput, match="column 14"):
             three.search_runs("metrics.loss ! 3")
 
@@ -694,6 +766,37 @@ class TrackerContract(ToolContract):
         assert len(tracker.get_metric_history(run.id, "parent")) == 2
         assert tracker.get_run(run.id).status == "finished"
 
+    @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+    def test_a_child_that_lives_on_is_read_with_its_parent(self, tracker: Tracker) -> None:
+        """Parent and child log the same points at the same time, and all of them are kept."""
+        go, told = os.pipe()
+        stay, end = os.pipe()
+        run = tracker.start_run()
+        child = os.fork()
+        if child == 0:
+            try:
+                for step in range(50):
+                    run.log_metric("both", 0.5, step=step)
+                os.write(told, b".")
+                os.read(stay, 1)
+            finally:
+                os._exit(0)
+        for step in range(50):
+            run.log_metric("both", 0.5, step=step)
+        os.read(go, 1)
+        run.flush()
+        alive = tracker.get_metric_history(run.id, "both")
+        os.write(end, b".")
+        os.waitpid(child, 0)
+        run.finish()
+        for fd in (go, told, stay, end):
+            os.close(fd)
+
+        assert len(alive) == 100
+        history = tracker.get_metric_history(run.id, "both")
+        assert sorted(history.steps) == sorted([*range(50), *range(50)])
+        assert tracker.get_run(run.id).status == "finished"
+
     def test_many_processes_may_open_a_new_store_at_once(self, line: Line, home: Path) -> None:
         """None fails, and everything that each of them logged is there."""
         workers = [_child(STARTING, line, home, str(i)) for i in range(self.processes)]
@@ -732,12 +835,6 @@ class TrackerContract(ToolContract):
         assert steps in (acknowledged, [*acknowledged, len(acknowledged)])
         assert (report.pending, again.delivered, again.pending) == ({}, 0, {})
         assert [path for path in home.rglob("*.journal") if path.is_file()] == []
-
-
-def _needs(tracker: Tracker, capability: str) -> None:
-    line = tracker.capabilities[capability]
-    if not line:
-        pytest.skip(f"{capability}: {line.note}")
 
 
 def _exact(value: Any) -> str:

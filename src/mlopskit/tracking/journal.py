@@ -28,6 +28,7 @@ import struct
 import threading
 import time
 import uuid
+import weakref
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -78,6 +79,16 @@ def _writer() -> Callable[[int, bytes, int], int]:
 
 _encode = _encoder()
 _write = _writer()
+_open: weakref.WeakSet[Journal] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """Close what a forked child inherited: it must not hold the locks of a parent that dies."""
+    for each in list(_open):
+        each.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,7 @@ class Journal:
             _write_new(hidden / ABOUT, json.dumps(said).encode())
             self._fd = _open_segment(hidden, 0)
             os.rename(hidden, self.path)
+        _open.add(self)
 
     def append(self, record: list[Any]) -> None:
         """Hand one record to the operating system.

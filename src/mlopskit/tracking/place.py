@@ -76,8 +76,6 @@ class Place:
         values = 0
         for position, raw in self.reader.read(records=BATCH, whole=self.closed):
             record = decoded(position, raw, self._files)
-            if record is None:
-                continue
             values += len(record.metrics) if isinstance(record, MetricsLogged) else 1
             if values > BATCH and taken:
                 self.reader.back_to(taken[-1][1].position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mlopskit.errors import StorageError
 from mlopskit.tracking.entities import (
     Alive,
     Artifact,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mlopskit.storage import Blobs
     from mlopskit.tracking.entities import Record, Status
 
-HEADER = "journal"
 _PLAIN: dict[str, Any] = {
     "metrics": MetricsLogged,
     "tags": TagsSet,
@@ -37,11 +37,6 @@ _PLAIN: dict[str, Any] = {
     "start": Started,
     "end": Ended,
 }
-
-
-def header(run_id: str, targets: Sequence[str], owner: str) -> list[Any]:
-    """Return the first record of a journal: what later processes need to deliver it."""
-    return [HEADER, 1, run_id, list(targets), owner]
 
 
 def started(start: Started, time_ms: int) -> list[Any]:
@@ -87,8 +82,12 @@ def ended(status: Status, owner: str, time_ms: int) -> list[Any]:
     return ["end", time_ms, status, owner]
 
 
-def decoded(position: int, record: list[Any], files: Blobs) -> Record | None:
-    """Return a record of a journal as backends know it; None for the header."""
+def decoded(position: int, record: list[Any], files: Blobs) -> Record:
+    """Return a record of a journal as backends know it.
+
+    Raises:
+        StorageError: If it is of a kind that this version does not know.
+    """
     kind, time_ms, *rest = record
     if kind in _PLAIN:
         made: Record = _PLAIN[kind](position, time_ms, *rest)
@@ -102,7 +101,7 @@ def decoded(position: int, record: list[Any], files: Blobs) -> Record | None:
         return ArtifactUsed(position, time_ms, ArtifactUse(**rest[0]))
     if kind == "dataset":
         return DatasetLogged(position, time_ms, Dataset(**rest[0]))
-    return None
+    raise StorageError(f"A newer mlopskit wrote a record {kind!r}, which only it can deliver.")
 
 
 def _files(position: int, time_ms: int, rest: list[Any], files: Blobs) -> ArtifactLogged:

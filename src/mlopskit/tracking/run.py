@@ -20,7 +20,7 @@ from mlopskit.errors import (
     Unavailable,
 )
 from mlopskit.names import check_label, check_path
-from mlopskit.tracking import alerts, records
+from mlopskit.tracking import alerts, exits, records
 from mlopskit.tracking.contents import Contents, check_aliases, plain_metadata
 from mlopskit.tracking.entities import Artifact, DeliveryStatus, RunRecord
 from mlopskit.tracking.system import SystemSampler
@@ -97,6 +97,12 @@ class Run(Contents):
         if tracker.system_metrics_s:
             self._sampler = SystemSampler(self._log_system)
             outbox.pulse.every(tracker.system_metrics_s, self._sampler.sample)
+        exits.remember(self)
+
+    @property
+    def patience_s(self) -> float:
+        """How long `flush` and `finish` wait for the backends, in seconds."""
+        return self._tracker.flush_timeout_s
 
     @property
     def url(self) -> str | None:
@@ -249,6 +255,7 @@ class Run(Contents):
                 return
             self._write(records.ended(status, self._owner, _now_ms()))
             self._finished = True
+        exits.forget(self)
         if self._sampler is not None:
             self._outbox.pulse.stop(self._sampler.sample)
         try:
@@ -348,11 +355,9 @@ class Run(Contents):
         if self._pid == os.getpid():
             return True
         if self._child != os.getpid():
-            inherited, self._feed = self._feed, self._outbox.open_child(self.id, self.experiment)
+            self._feed = self._outbox.open_child(self.id, self.experiment)
             self._journal = self._written(self._feed)
             self._child = os.getpid()
-            if inherited.journal is not None:
-                inherited.journal.close()  # Here alone: its writer keeps the lock.
         return False
 
     @staticmethod
@@ -366,7 +371,7 @@ class Run(Contents):
             self._samples += 1
 
     def _deliver(self, timeout_s: float | None) -> None:
-        wait = self._tracker.flush_timeout_s if timeout_s is None else timeout_s
+        wait = self.patience_s if timeout_s is None else timeout_s
         self._outbox.flush(self.id, wait)
         lacking = {
             target: status
