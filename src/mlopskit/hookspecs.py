@@ -86,10 +86,10 @@ def run_finished(run: RunRecord) -> None:
 
 
 @hookspec
-def run_alerted(event: RunEvent) -> None:
+def run_alerted(alert: RunEvent) -> None:
     """Hear what a tracker's `AlertRules` noticed in a run, or what `Run.alert` says.
 
-    Called in a thread of mlopskit's, except for `Run.alert` and a run's end.
+    Called in a thread of mlopskit's own, soon after it happened.
     """
 
 

@@ -103,7 +103,7 @@ def test_listeners_hear_of_a_run_while_it_goes_on_and_of_its_end(tmp_path: Path)
 
     def notify(name: str, **details: Any) -> None:
         if name == "run_alerted":
-            heard.put(details["event"])
+            heard.put(details["alert"])
 
     tracker = LocalTracker(tmp_path / "store", alerts={"when": "metrics.loss > 10"})
     tracker.context = Context(home=tmp_path, notify=notify)
@@ -134,7 +134,6 @@ def test_a_listener_that_fails_harms_no_run(tmp_path: Path) -> None:
     with tracker.start_run() as run:
         run.log_metric("loss", math.nan)
         run.alert("text")
-    tracker.close()
 
     assert tracker.get_run(run.id).status == "finished"
     tracker.close()

@@ -25,7 +25,7 @@ LIMIT = 1 << 30
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    made = Journal(tmp_path, ABOUT, limit=LIMIT)
+    made = Journal(tmp_path / "journals", ABOUT, limit=LIMIT)
     yield made
     made.close()
 
@@ -222,12 +222,13 @@ def test_a_forked_child_holds_no_lock_of_its_parent(tmp_path: Path) -> None:
 
 def test_what_was_left_of_a_making_or_a_removal_is_swept(tmp_path: Path, journal: Journal) -> None:
     journal.append(metrics(0))
-    gone = tmp_path / ".x.journal.0000.gone"
-    stillborn = tmp_path / ".y.new"
-    for folder in (gone, stillborn):
-        (folder / "files").mkdir(parents=True)
+    folder = journal.path.parent
+    gone = folder / ".x.journal.0000.gone"
+    stillborn = folder / ".y.new"
+    for left in (gone, stillborn):
+        (left / "files").mkdir(parents=True)
     (stillborn / "lock").write_bytes(b"")
 
-    journals.sweep(tmp_path)
+    journals.sweep(folder)
 
-    assert [path.name for path in tmp_path.iterdir()] == [journal.path.name]
+    assert [path.name for path in folder.iterdir()] == [journal.path.name]

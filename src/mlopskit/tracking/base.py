@@ -512,7 +512,7 @@ class Tracker(Tool):
                 folder,
                 self.sinks(),
                 limit=self.journal_limit,
-                notify=lambda event: self.notify("run_alerted", event=event),
+                notify=lambda alert: self.notify("run_alerted", alert=alert),
             )
             box = self._boxes.setdefault(pid, new)
         return box

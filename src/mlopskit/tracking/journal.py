@@ -139,6 +139,7 @@ class Journal:
         self.source = f"{about.run_id}.{uuid.uuid4().hex[:12]}"
         self.path = folder / (self.source + SUFFIX)
         self.limit = limit
+        self._full = min(SEGMENT, limit // 4)
         self.lock = threading.Lock()
         self.end = 0
         self.files = Blobs(self.path / "files")
@@ -163,8 +164,8 @@ class Journal:
             os.rename(hidden, self.path)
         _open.add(self)
 
-    def append(self, record: list[Any]) -> None:
-        """Hand one record to the operating system.
+    def append(self, record: list[Any], *, last: bool = False) -> None:
+        """Hand one record to the operating system; the last one has room whatever the limit says.
 
         Raises:
             InvalidInput: If it is larger than 16 MiB.
@@ -176,12 +177,12 @@ class Journal:
             raise _too_large(size)
         frame = HEAD.pack(MARKER, size, zlib.crc32(payload)) + payload
         size += HEAD.size
-        if self.end + size - self._kept > self.limit:
+        if self.end + size - self._kept > self.limit and not last:
             raise StorageError(
                 f"The journal {self.path} has reached its limit of {self.limit} bytes. "
                 "Raise journal_limit, log less, or find out why it is not delivered: run.delivery."
             )
-        if self.end - self._begin >= SEGMENT:
+        if self.end - self._begin >= self._full:
             self._next_segment()
         if _write(self._fd, frame, size) != size:
             raise self._failed(ctypes.get_errno())
@@ -208,7 +209,7 @@ class Journal:
 
     def reclaim(self, offset: int) -> None:
         """Remove the segments that lie before an offset: every backend has them."""
-        if offset - self._kept < SEGMENT:
+        if offset - self._kept < self._full:
             return
         for begin, end in _stretches(self.path):
             if end is None or end > offset:

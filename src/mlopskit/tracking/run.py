@@ -253,7 +253,7 @@ class Run(Contents):
         with self._journal.lock:
             if self._finished:
                 return
-            self._write(records.ended(status, self._owner, _now_ms()))
+            self._journal.append(records.ended(status, self._owner, _now_ms()), last=True)
             self._finished = True
         exits.forget(self)
         if self._sampler is not None:
