@@ -78,6 +78,7 @@ def _writer() -> Callable[[int, bytes, int], int]:
 
 
 _encode = _encoder()
+_scan = json.JSONDecoder().scan_once  # `json.loads` without a guess at the encoding of each record.
 _write = _writer()
 _open: weakref.WeakSet[Journal] = weakref.WeakSet()
 
@@ -302,12 +303,18 @@ class Reader:
             return self.offset
 
     def read(
-        self, *, records: int = 1000, size: int = 1 << 20, whole: bool = False
+        self,
+        *,
+        most: int = 1000,
+        weigh: Callable[[list[Any]], int] | None = None,
+        size: int = 1 << 18,
+        whole: bool = False,
     ) -> list[tuple[int, list[Any]]]:
         """Return the next records, each with the offset where it ends, and move on behind them.
 
         Args:
-            records: At most so many.
+            most: So many records; or, if they are weighed, so much of their weight, but one at least.
+            weigh: Says what a record weighs.
             size: Read so many bytes, and more only where the next record is larger.
             whole: Nobody writes any more: what is cut short at the end is skipped, not waited for.
         """
@@ -316,7 +323,7 @@ class Reader:
                 # Looked up first: once there is a next segment, nothing is added to this one.
                 following = next((b for b, _ in _stretches(self.path) if b > self._begin), None)
                 before = self.offset
-                found = self._read(records, size, whole=whole or following is not None)
+                found = self._read(most, weigh or _one, size, whole=whole or following is not None)
                 if found or following is None:
                     return found
                 if self.offset < following:
@@ -363,12 +370,14 @@ class Reader:
         self._begin = begin
         return True
 
-    def _read(self, records: int, size: int, *, whole: bool) -> list[tuple[int, list[Any]]]:
+    def _read(
+        self, most: int, weigh: Callable[[list[Any]], int], size: int, *, whole: bool
+    ) -> list[tuple[int, list[Any]]]:
         found: list[tuple[int, list[Any]]] = []
         place = self.offset - self._begin
         data = os.pread(self._fd, size, place)
-        at = 0
-        while at < len(data) and len(found) < records:
+        at = weight = 0
+        while at < len(data):
             record, end = _frame(data, at)
             if record is None:
                 if found:
@@ -381,6 +390,9 @@ class Reader:
                     break
                 at = after
                 continue
+            weight += weigh(record)
+            if weight > most and found:
+                break
             at = end
             found.append((self.offset + at, record))
         self.offset += at
@@ -539,5 +551,9 @@ def _frame(data: bytes, at: int) -> tuple[list[Any] | None, int]:
     payload = data[at + HEAD.size : end]
     if marker != MARKER or end > len(data) or zlib.crc32(payload) != crc:
         return None, at
-    record: list[Any] = json.loads(payload)
+    record: list[Any] = _scan(payload.decode("ascii"), 0)[0]
     return record, end
+
+
+def _one(record: list[Any]) -> int:  # noqa: ARG001 - whatever it is
+    return 1

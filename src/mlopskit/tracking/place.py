@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import MlopskitError
 from mlopskit.storage import Blobs, disk_errors, make_private_folder
-from mlopskit.tracking.entities import ArtifactLogged, MetricsLogged
+from mlopskit.tracking.entities import ArtifactLogged
 from mlopskit.tracking.journal import Reader
 from mlopskit.tracking.records import decoded
 
@@ -72,17 +72,9 @@ class Place:
 
     def take(self) -> list[tuple[list[Any], Record]]:
         """Return the next records, as written and as decoded: of metrics at most a thousand."""
-        taken: list[tuple[list[Any], Record]] = []
-        values = 0
-        for position, raw in self.reader.read(records=BATCH, whole=self.closed):
-            record = decoded(position, raw, self._files)
-            values += len(record.metrics) if isinstance(record, MetricsLogged) else 1
-            if values > BATCH and taken:
-                self.reader.back_to(taken[-1][1].position)
-                break
-            taken.append((raw, record))
+        found = self.reader.read(most=BATCH, weigh=_values, whole=self.closed)
         self._name_damage()
-        return taken
+        return [(raw, decoded(position, raw, self._files)) for position, raw in found]
 
     def arrived(self) -> None:
         """Remember that all that was taken is done. Later processes begin there.
@@ -144,6 +136,10 @@ class Place:
             return int(_OFFSET.unpack(self._cursor.read_bytes())[0])
         except (OSError, struct.error):
             return 0
+
+
+def _values(raw: list[Any]) -> int:
+    return len(raw[3]) if raw[0] == "metrics" else 1
 
 
 def _private(path: str, flags: int) -> int:
