@@ -147,6 +147,17 @@ class Tracker(Tool):
             NotFound: Likewise, where the run has been deleted.
         """
 
+    def settled(self, run_id: str, source: str) -> int | None:  # noqa: ARG002 - for those that know
+        """Return up to which position a journal's records are stored for good; None if all are.
+
+        For tools that take records and store them later. What is not settled stays in the journal,
+        and comes again after a failure or a crash.
+
+        Raises:
+            Unavailable: If the tool cannot be asked now.
+        """
+        return None
+
     @abstractmethod
     def read_run(self, id: str) -> RunRecord:
         """Read one run as the tool has it.
@@ -535,6 +546,7 @@ class Tracker(Tool):
             return None
         check_run_id(run_id)
         if resume:
+            self.capabilities.require(["resume"])
             self._outbox().sync(run_id)
         try:
             found = self.get_run(run_id)

@@ -126,7 +126,7 @@ class Delivery:
             thread.join(timeout=self.sink.flush_timeout_s)
 
     def deliver(self, place: Place, batches: int | None = None) -> bool:
-        """Deliver what a journal holds, in the calling thread; tell whether that was all.
+        """Deliver what a journal holds, in the calling thread; tell whether all of it is settled.
 
         Args:
             place: Where the backend is in it.
@@ -140,16 +140,16 @@ class Delivery:
                 try:
                     taken = place.take()
                     self._write(place, taken)
+                    moved = place.arrived(self.sink.settled(place.run_id, place.source))
                 except BaseException as exc:
                     place.failed(exc)
                     raise
-                if place.reader.offset != place.reached:
-                    place.arrived()
+                if moved:
                     self._moved(place)
                     with self._turn:
                         self._turn.notify_all()
                 if not taken:
-                    return True
+                    return place.is_settled
                 batches = None if batches is None else batches - 1
         return False
 
@@ -164,7 +164,7 @@ class Delivery:
                 place.refuse(*taken[0], exc)
                 return
         else:
-            place.delivered += len(records)
+            place.count(records)
             return
         for one in taken:
             self._write(place, [one])
@@ -210,7 +210,7 @@ class Delivery:
         closed = place.closed
         if not self.deliver(place, TURN):
             with self._turn:
-                self._urgent = True
+                self._urgent |= place.reader.offset < place.end()
         elif closed and not place.pending:
             self._done(place)
             self.drop(place)

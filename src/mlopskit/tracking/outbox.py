@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
 FOLLOW_S: Final = 5.0
+SETTLE_S: Final = 0.1
 
 
 class Feed:
@@ -405,7 +406,8 @@ class Outbox:
                     waiting[target] = f"waits for a sync of {target}"
                 continue
             try:
-                delivery.deliver(place)
+                if not _settled(delivery, place, delivery.sink.flush_timeout_s):
+                    waiting[target] = "it was taken, and is not known to be stored yet"
             except Exception as exc:  # noqa: BLE001 - said in the report; the journal stays
                 waiting[target] = f"{type(exc).__name__}: {exc}"
             report = _with(report, delivered=place.delivered, rejected=place.rejected)
@@ -418,6 +420,16 @@ class Outbox:
             return _with(report, pending={path.stem: "; ".join(waiting.values())})
         journals.remove(path)
         return report
+
+
+def _settled(delivery: Delivery, place: Place, patience_s: float) -> bool:
+    """Deliver a journal that nobody writes; tell whether it was stored for good in time."""
+    deadline = time.monotonic() + patience_s
+    while not delivery.deliver(place):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(SETTLE_S)
+    return True
 
 
 def _end(path: Path, about: About, offset: int) -> None:

@@ -17,7 +17,7 @@ from mlopskit.tracking.journal import Reader
 from mlopskit.tracking.records import decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mlopskit.tracking.entities import Record
@@ -56,6 +56,7 @@ class Place:
         self.delivered = 0
         self.rejected = 0
         self.error = ""
+        self._counted = -1
         self._path = path
         self._files = Blobs(path / "files")
         self._mark = sha256(target.encode()).hexdigest()[:12]
@@ -76,19 +77,33 @@ class Place:
         self._name_damage()
         return [(raw, decoded(position, raw, self._files)) for position, raw in found]
 
-    def arrived(self) -> None:
-        """Remember that all that was taken is done. Later processes begin there.
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that was taken is stored for good."""
+        return self.reached >= self.reader.offset
 
-        The file may lag behind after a crash: backends deduplicate.
+    def arrived(self, position: int | None = None) -> bool:
+        """Remember that what was taken is done, all of it or up to a position; tell if that is new.
+
+        Later processes begin there. The file may lag behind after a crash: backends deduplicate.
         """
         self.error = ""
-        self.reached = self.reader.offset
+        reached = self.reader.offset if position is None else min(position, self.reader.offset)
+        if reached <= self.reached:
+            return False
+        self.reached = reached
         with suppress(OSError):
             fd = os.open(self._cursor, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 os.pwrite(fd, _OFFSET.pack(self.reached), 0)
             finally:
                 os.close(fd)
+        return True
+
+    def count(self, records: Sequence[Record]) -> None:
+        """Count what was written, once however often it comes."""
+        self.delivered += sum(record.position > self._counted for record in records)
+        self._counted = max(self._counted, records[-1].position)
 
     def failed(self, error: BaseException) -> None:
         """Go back to where the last batch began; it will be taken again."""
