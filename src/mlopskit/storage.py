@@ -1,23 +1,25 @@
-"""Bytes at an address: folders and files that are private, written whole, and known by digest.
+"""Bytes of this machine: folders and files that are private, written whole, and known by digest.
 
-Today an address is a path of this machine. Object stores come through the same few functions.
+Those of object stores are in `addresses`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
-from mlopskit.errors import IntegrityError, NotFound, StorageError
+from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 CHUNK = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def make_private_folder(path: Path) -> Path:
@@ -92,6 +94,17 @@ def digest_of(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_digest(digest: str) -> str:
+    """Return a digest, or refuse it.
+
+    Raises:
+        InvalidInput: If it is not ``sha256:<64 hex digits>``.
+    """
+    if not _DIGEST.match(digest):
+        raise InvalidInput(f"{digest!r} is no digest such as 'sha256:<64 hex digits>'.")
+    return digest
+
+
 class Blobs:
     """Files by their digest: equal bytes are stored once, and verified whenever they are read."""
 
@@ -107,17 +120,11 @@ class Blobs:
             StorageError: If it cannot be read or written; nothing half-written stays.
         """
         make_private_folder(self.root)
-        hasher = hashlib.sha256()
-        size = 0
         with disk_errors(self.root):
             fd, name = tempfile.mkstemp(dir=self.root, prefix=".", suffix=".part")
             try:
                 with os.fdopen(fd, "wb") as file:
-                    for chunk in _chunks(source):
-                        hasher.update(chunk)
-                        size += len(chunk)
-                        file.write(chunk)
-                    digest = "sha256:" + hasher.hexdigest()
+                    digest, size = copy_bytes(source, file)
                     path = self.path(digest)
                     if path.exists() and path.stat().st_size == size:
                         os.unlink(name)
@@ -133,6 +140,19 @@ class Blobs:
                     os.unlink(name)
                 raise
         return digest, size
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a digest's bytes are here."""
+        return self.path(digest).is_file()
+
+    def remove(self, digest: str) -> None:
+        """Remove a digest's bytes, if they are here.
+
+        Raises:
+            StorageError: If they cannot be removed.
+        """
+        with disk_errors(self.root), suppress(FileNotFoundError):
+            self.path(digest).unlink()
 
     def path(self, digest: str) -> Path:
         """Return where a digest's bytes are kept, whether or not they are there."""
@@ -166,17 +186,33 @@ class Blobs:
         path = self.path(digest)
         if not path.is_file():
             raise NotFound("digest", digest)
-        hasher = hashlib.sha256()
         with writing(destination) as file:
-            for chunk in _chunks(path):
-                hasher.update(chunk)
-                file.write(chunk)
-            found = "sha256:" + hasher.hexdigest()
+            found, _ = copy_bytes(path, file)
             if found != digest:
                 raise IntegrityError(str(path), digest, found)
 
 
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
+def copy_bytes(source: Path | bytes, file: IO[bytes]) -> tuple[str, int]:
+    """Write bytes, or those of a file, to a new open one; return their digest and size.
+
+    What is a hole in a sparse file stays one.
+    """
+    hasher, size, hole = hashlib.sha256(), 0, False
+    for chunk in chunks(source):
+        hasher.update(chunk)
+        size += len(chunk)
+        hole = len(chunk) == CHUNK and not chunk.strip(b"\0")
+        if hole:
+            file.seek(len(chunk), os.SEEK_CUR)
+        else:
+            file.write(chunk)
+    if hole:
+        file.truncate(size)
+    return "sha256:" + hasher.hexdigest(), size
+
+
+def chunks(source: Path | bytes) -> Iterator[bytes]:
+    """Yield bytes, or those of a file, a MiB at a time."""
     if isinstance(source, bytes):
         yield source
         return

@@ -24,8 +24,9 @@ from mlopskit.errors import (
     NotFound,
     Unsupported,
 )
+from mlopskit.addresses import fetch
 from mlopskit.names import check_label, check_path
-from mlopskit.storage import digest_of, fetch, make_private_folder
+from mlopskit.storage import digest_of, make_private_folder
 from mlopskit.tool import Tool
 from mlopskit.tracking import filters
 from mlopskit.tracking.alerts import AlertRules
