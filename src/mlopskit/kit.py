@@ -287,7 +287,7 @@ def _options(make: Any) -> list[str]:
         if hasattr(each, "capabilities"):
             # Options that a class hands on as `**options` are named by the class that takes them.
             for one in inspect.getmro(each):
-                found.update(_named(one.__init__))
+                found.update(_named(vars(one).get("__init__", object.__init__)))
     return sorted(found - {"self", "args", "kwargs"})
 
 

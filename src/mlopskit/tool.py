@@ -28,8 +28,8 @@ class Context:
     """Where a tool lives: the folder for its state, the secrets it must not store, its listeners.
 
     ``home`` is the only folder that embedded backends write to unless they are given a location.
-    ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says how:
-    tracking keeps models and knows no flavors. It is None where a tool is made without a kit.
+    ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says
+    how: tracking keeps models and knows no flavors. It is None where a tool is made without a kit.
     """
 
     home: Path = Path(".mlopskit")

@@ -95,7 +95,7 @@ def test_rules_that_cannot_be_kept_are_refused_when_the_tracker_is_opened(
         pytest.raises(InvalidInput, match=said),
         Kit(tracking={"backend": "local", "alerts": rules}, home=tmp_path) as kit,
     ):
-        assert kit.tracker
+        kit.tracker.ping()
 
 
 def test_listeners_hear_of_a_run_while_it_goes_on_and_of_its_end(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_a_journal_says_whose_it_is(journal: Journal) -> None:
 
     journal.close()
 
-    assert (fd := journals.claim(journal.path)) is not None
+    fd = journals.claim(journal.path)
+    assert fd is not None
     assert journals.claim(journal.path) is None
     os.close(fd)
 

@@ -1,16 +1,17 @@
-"""Figures, images and tables as files of a run."""
+"""Images, figures, sound and pages as files of a run."""
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import wave
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mlopskit.errors import InvalidInput
-from mlopskit.redaction import Redactor
 from mlopskit.tracking import media
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ def pixels_of(png: bytes) -> tuple[int, int, int, bytes]:
     return width, height, colour, zlib.decompress(chunks[b"IDAT"])
 
 
+def only(made: media.Media) -> bytes:
+    """Return the bytes of a single file."""
+    ((path, content),) = made.files.items()
+    assert path == ""
+    assert isinstance(content, bytes)
+    return content
+
+
 @pytest.mark.parametrize(
     ("shape", "colour"), [((2, 3), 0), ((2, 3, 1), 0), ((2, 3, 3), 2), ((2, 3, 4), 6)]
 )
@@ -41,7 +50,7 @@ def test_an_array_becomes_a_png_with_its_pixels(shape: tuple[int, ...], colour: 
     np = pytest.importorskip("numpy")
     array = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)[::-1]
 
-    width, height, found, lines = pixels_of(media.image(array, "x.png"))
+    width, height, found, lines = pixels_of(only(media.image(array, "x.png")))
 
     assert (width, height, found) == (3, 2, colour)
     assert lines == b"".join(b"\0" + row.tobytes() for row in array)
@@ -50,8 +59,8 @@ def test_an_array_becomes_a_png_with_its_pixels(shape: tuple[int, ...], colour: 
 def test_floats_and_bools_are_scaled() -> None:
     np = pytest.importorskip("numpy")
 
-    assert pixels_of(media.image(np.array([[0.0, 0.5, 1.0]]), "x"))[3] == b"\0\x00\x80\xff"
-    assert pixels_of(media.image(np.array([[True, False]]), "x"))[3] == b"\0\xff\x00"
+    assert pixels_of(only(media.image(np.array([[0.0, 0.5, 1.0]]), "x")))[3] == b"\0\x00\x80\xff"
+    assert pixels_of(only(media.image(np.array([[True, False]]), "x")))[3] == b"\0\xff\x00"
 
 
 def test_what_is_no_image_is_refused() -> None:
@@ -72,45 +81,110 @@ def test_a_figure_is_drawn_in_the_format_of_its_name() -> None:
     figure = figures.Figure()
     figure.subplots().plot([1, 2])
 
-    assert media.figure(figure, "roc.png").startswith(b"\x89PNG")
-    assert b"<svg" in media.figure(figure, "roc.svg")
+    assert only(media.figure(figure, "roc.png")).startswith(b"\x89PNG")
+    assert only(media.figure(figure, "roc")).startswith(b"\x89PNG")
+    assert b"<svg" in only(media.figure(figure, "roc.svg"))
     with pytest.raises(InvalidInput, match=r"roc\.xyz"):
         media.figure(figure, "roc.xyz")
     with pytest.raises(InvalidInput, match="str"):
         media.figure("no figure", "x.png")
 
 
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [{"a": 1, "token": "abcdef"}, {"a": None, "token": ""}],
-        {"a": [1, None], "token": ["abcdef", ""]},
-    ],
-)
-def test_rows_and_columns_become_the_same_table(rows: Any) -> None:
-    assert json.loads(media.table(rows, Redactor())) == {
-        "columns": ["a", "token"],
-        "data": [[1, "[redacted]"], [None, ""]],
+def test_a_figure_of_plotly_is_data_or_a_page() -> None:
+    graphs = pytest.importorskip("plotly.graph_objects")
+    figure = graphs.Figure(data=graphs.Scatter(x=[1, 2], y=[3, 4]))
+
+    data = media.figure(figure, "plot")
+    page = media.figure(figure, "plot.html")
+
+    assert data.metadata == {"format": "plotly"}
+    assert json.loads(only(data))["data"][0]["type"] == "scatter"
+    assert b"plotly.js" in only(page)
+    assert b"cdn.plot.ly" not in only(page).partition(b"<body>")[0]
+
+
+def test_images_of_a_list_have_their_captions() -> None:
+    np = pytest.importorskip("numpy")
+    pixels = np.zeros((2, 3), dtype=np.uint8)
+
+    made = media.images([pixels, pixels.T], captions=["a", "b"])
+
+    assert list(made.files) == ["000.png", "001.png"]
+    assert made.metadata == {"captions": ["a", "b"], "sizes": [[3, 2], [2, 3]]}
+    for captions in (["a"], "ab"):
+        with pytest.raises(InvalidInput, match="as many captions"):
+            media.images([pixels, pixels], captions=captions)
+    with pytest.raises(InvalidInput, match="empty"):
+        media.images([])
+
+
+def test_pillow_writes_the_format_of_the_name() -> None:
+    images = pytest.importorskip("PIL.Image")
+    picture = images.new("RGB", (3, 2))
+
+    assert only(media.image(picture, "x.jpg")).startswith(b"\xff\xd8")
+    assert media.image(picture, "x.png", caption="c").metadata == {
+        "caption": "c",
+        "width": 3,
+        "height": 2,
     }
+    with pytest.raises(InvalidInput, match="xyz"):
+        media.image(picture, "x.xyz")
 
 
-@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
-def test_frames_are_tables(package: str) -> None:
-    library = pytest.importorskip(package)
-    frame = (library.table if package == "pyarrow" else library.DataFrame)(
-        {"a": [1, 2], "b": ["x", "y"]}
-    )
+@pytest.mark.parametrize("channels", [1, 2])
+def test_samples_become_a_wav(channels: int) -> None:
+    np = pytest.importorskip("numpy")
+    samples = np.linspace(-1, 1, 800 * channels).reshape(800, channels)
 
-    assert json.loads(media.table(frame, Redactor())) == {
-        "columns": ["a", "b"],
-        "data": [[1, "x"], [2, "y"]],
-    }
+    made = media.audio(samples, 8000, caption="c")
+
+    with wave.open(io.BytesIO(only(made))) as file:
+        assert file.getparams()[:4] == (channels, 2, 8000, 800)
+        found = np.frombuffer(file.readframes(800), dtype="<i2").reshape(800, channels)
+    assert (found == np.round(samples * 32767)).all()
+    assert made.metadata == {"caption": "c", "rate": 8000, "seconds": 0.1, "channels": channels}
 
 
-def test_what_is_no_table_is_refused() -> None:
-    for wrong in (3, ["x"], {"a": [1], "b": [1, 2]}, [{"a": object()}]):
+def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    for samples, rate in (
+        (np.zeros(8), None),
+        (np.zeros(8), 0),
+        (np.zeros(8), True),
+        (np.full(8, 1.5), 8000),
+        (np.full(8, np.nan), 8000),
+        (np.zeros(8, dtype=np.int32), 8000),
+        (np.zeros((2, 2, 2)), 8000),
+        (tmp_path / "none.wav", None),
+    ):
         with pytest.raises(InvalidInput):
-            media.table(wrong, Redactor())
+            media.audio(samples, rate)
+
+
+def test_files_of_sound_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    path.write_bytes(b"\xff\xfb")
+
+    assert media.audio(str(path), None).files == {"": path}
+    assert media.html(path).files == {"": path}
+    assert only(media.html("<p>ü")) == "<p>ü".encode()
+    with pytest.raises(InvalidInput, match="no page"):
+        media.html(tmp_path / "none.html")
+    with pytest.raises(InvalidInput, match="text"):
+        media.html(3)  # type: ignore[arg-type]  # on purpose
+
+
+def test_metadata_is_plain_json() -> None:
+    np = pytest.importorskip("numpy")
+    given = {"a": (1, [None, np.float32(0.5)]), "b": {"c": "ü"}}
+
+    copy = media.plain_json(given)
+
+    assert copy == {"a": [1, [None, 0.5]], "b": {"c": "ü"}}
+    for wrong in ({1: 2}, {"a": [{2: 3}]}, {"a": object()}, {"a": b"x"}):
+        with pytest.raises(InvalidInput):
+            media.plain_json(wrong)  # type: ignore[arg-type]  # on purpose
 
 
 def test_local_tracking_needs_no_numpy(tmp_path: Path) -> None:

@@ -60,9 +60,8 @@ class ContentsContract:
         needs(tracker, "experiments")
         tracker.describe_experiment("flights", "one")
         tracker.describe_experiment("flights", "Delays of flights; ü\nsecond line")
-        with tracker.start_run("flights") as run:
-            with pytest.raises(Conflict, match="still open"):
-                tracker.delete_experiment("flights")
+        with tracker.start_run("flights") as run, pytest.raises(Conflict, match="still open"):
+            tracker.delete_experiment("flights")
         with tracker.start_run("other") as other:
             pass
 
@@ -316,7 +315,7 @@ class ContentsContract:
         """With their columns, role and address; the data itself is not kept."""
         needs(tracker, "datasets")
         pytest.importorskip("narwhals")
-        rows = [{"x": 1, "y": 0.5}, {"x": 2, "y": None}]
+        rows: list[dict[str, Any]] = [{"x": 1, "y": 0.5}, {"x": 2, "y": None}]
         file = _file(tmp_path, b"a,b\n1,2\n")
         digest = "sha256:" + "0" * 64
         with tracker.start_run() as run:

@@ -19,7 +19,6 @@ from mlopskit.tracking.entities import RunEvent, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Self
 
     from mlopskit.tracking.entities import MetricsLogged
 
@@ -58,13 +57,13 @@ class AlertRules(BaseModel):
         if isinstance(given.get("when"), str):
             given["when"] = [given["when"]]
         try:
-            return cls(**given)  # type: ignore[arg-type]  # pydantic checks what it is given
+            return cls(**given)
         except ValidationError as exc:
             said = exc.errors()[0]
             place = ".".join(str(part) for part in said["loc"])
             raise InvalidInput(f"alerts.{place} cannot be taken: {said['msg']}.") from exc
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, context: Any, /) -> None:  # noqa: ARG002 - pydantic's signature
         """Read the filters once."""
         parsed = []
         for text in self.when:

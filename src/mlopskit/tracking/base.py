@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
+from mlopskit.addresses import fetch
 from mlopskit.errors import (
     Conflict,
     IntegrityError,
@@ -24,7 +25,6 @@ from mlopskit.errors import (
     NotFound,
     Unsupported,
 )
-from mlopskit.addresses import fetch
 from mlopskit.names import check_label, check_path
 from mlopskit.storage import digest_of, make_private_folder
 from mlopskit.tool import Tool
@@ -199,11 +199,11 @@ class Tracker(Tool):
     def list_experiments(self) -> list[Experiment]:
         """List the experiments, by name."""
 
-    def write_experiment(self, name: str, description: str) -> None:
+    def write_experiment(self, name: str, description: str) -> None:  # noqa: ARG002 - for some
         """Describe an experiment, which is made if it is not there yet."""
         raise self._lack("experiments")
 
-    def remove_experiment(self, name: str) -> None:
+    def remove_experiment(self, name: str) -> None:  # noqa: ARG002 - for some
         """Delete an experiment with its runs.
 
         Raises:
@@ -484,7 +484,9 @@ class Tracker(Tool):
         self.copy_artifact(id, artifact, path)
         if artifact.digest and (digest := digest_of(path)) != artifact.digest:
             path.unlink()
-            raise IntegrityError(f"The artifact {artifact.name!r} of run {id}", artifact.digest, digest)
+            raise IntegrityError(
+                f"The artifact {artifact.name!r} of run {id}", artifact.digest, digest
+            )
 
     def delete_run(self, id: str) -> None:
         """Delete a run, with its metrics and files.

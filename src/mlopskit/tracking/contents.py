@@ -203,7 +203,7 @@ class Contents(ABC):
             The artifact, of a list the first.
         """
         if isinstance(img, list | tuple):
-            made = media.image(img, name, captions=caption)  # type: ignore[arg-type]  # checked there
+            made = media.images(img, captions=caption)
         else:
             made = media.image(img, name, caption=caption)  # type: ignore[arg-type]  # checked there
         return self._media(name, made, step)[0]
@@ -345,7 +345,9 @@ class Contents(ABC):
         save = self._tracker.context.save_model
         if save is None:
             raise Unsupported(
-                "tracking", "this tracker", "log_model of an object",
+                "tracking",
+                "this tracker",
+                "log_model of an object",
                 "it was opened without a kit, which knows the flavors; save the model to a file",
             )
         with tempfile.TemporaryDirectory(prefix="mlopskit-") as folder:

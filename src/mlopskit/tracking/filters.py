@@ -7,8 +7,9 @@ Comparisons of a field with a literal, joined by ``and``, ``or``, ``not`` and pa
 
 * Fields: ``params.<key>``, ``metrics.<key>`` (the value at the last step), ``tags.<key>``, and the
   attributes ``id``, ``name``, ``experiment``, ``status``, ``parent_id``, ``group``, ``job_type``,
-  ``notes``, ``started_at``, ``ended_at`` (also as ``attributes.<name>``). A key with blanks or operators in it is written in
-  backticks or double quotes. ``params.model.depth`` reaches into a nested param.
+  ``notes``, ``started_at``, ``ended_at`` (also as ``attributes.<name>``). A key with blanks or
+  operators in it is written in backticks or double quotes. ``params.model.depth`` reaches into a
+  nested param.
 * Operators: ``= == != <> < <= > >=``, ``[not] in (...)``, ``[not] like`` and ``ilike`` with ``%``
   and ``_``, ``is [not] null``.
 * Literals: numbers, ``nan``, ``inf``, ``true``, ``false``, texts in single or double quotes, in

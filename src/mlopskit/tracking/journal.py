@@ -78,7 +78,8 @@ def _writer() -> Callable[[int, bytes, int], int]:
 
 
 _encode = _encoder()
-_scan = json.JSONDecoder().scan_once  # `json.loads` without a guess at the encoding of each record.
+# `json.loads` guesses the encoding of each text anew; what it calls then has no type of its own.
+_scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 _write = _writer()
 _open: weakref.WeakSet[Journal] = weakref.WeakSet()
 
@@ -313,7 +314,7 @@ class Reader:
         """Return the next records, each with the offset where it ends, and move on behind them.
 
         Args:
-            most: So many records; or, if they are weighed, so much of their weight, but one at least.
+            most: So many records; or so much of their weight, but at least one.
             weigh: Says what a record weighs.
             size: Read so many bytes, and more only where the next record is larger.
             whole: Nobody writes any more: what is cut short at the end is skipped, not waited for.
@@ -441,10 +442,7 @@ def add_to(path: Path, record: list[Any]) -> None:
     """Append a record to a journal that was claimed."""
     begins = [begin for begin, _ in _stretches(path)]
     with disk_errors(path):
-        if begins:
-            last = begins[-1] + os.stat(_segment(path, begins[-1])).st_size
-        else:
-            last = 0
+        last = begins[-1] + os.stat(_segment(path, begins[-1])).st_size if begins else 0
         # A segment of its own: the end of the last one may be torn.
         fd = os.open(
             _segment(path, last), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
@@ -539,7 +537,7 @@ def _is_cut_short(data: bytes, at: int) -> bool:
     if len(data) - at < HEAD.size:
         return MARKER.startswith(data[at : at + len(MARKER)]) or data.startswith(MARKER, at)
     marker, length, _ = HEAD.unpack_from(data, at)
-    return marker == MARKER and at + HEAD.size + length > len(data)
+    return bool(marker == MARKER and at + HEAD.size + length > len(data))
 
 
 def _frame(data: bytes, at: int) -> tuple[list[Any] | None, int]:

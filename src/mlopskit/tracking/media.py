@@ -1,19 +1,39 @@
-"""Figures, images and tables as bytes."""
+"""Images, figures, sound and pages as files that a run can keep."""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
+import wave
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.errors import InvalidInput
+from mlopskit.tracking.values import check_text
 
 if TYPE_CHECKING:
-    from mlopskit.redaction import Redactor
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Something that a run can show, as files.
+
+    Attributes:
+        type: What it is: ``image``, ``images``, ``figure``, ``audio``, ``html``, ``table``, or the
+            name of a chart.
+        files: Their bytes, or where these lie, by the path below the name that it is logged by;
+            a single file has the path ``""``.
+        metadata: What a reader wants to know at a glance, as plain JSON.
+    """
+
+    type: str
+    files: Mapping[str, bytes | Path]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def json_of(value: Any) -> bytes:
@@ -28,8 +48,59 @@ def json_of(value: Any) -> bytes:
         raise InvalidInput(f"This cannot be written as JSON: {exc}.") from exc
 
 
-def figure(fig: Any, name: str) -> bytes:
-    """Return a figure of matplotlib or plotly in the format that the name's suffix says.
+def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a deep copy of a mapping as it comes back from JSON: tuples become lists.
+
+    NaN and infinities pass, as Python's json writes and reads them.
+
+    Raises:
+        InvalidInput: If JSON cannot hold it, or a key is no text.
+    """
+    _check_keys(value)
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(value, default=_scalar))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidInput(f"This cannot be kept as metadata: {exc}.") from exc
+    return copy
+
+
+def image(img: Any, name: str, *, caption: str | None = None) -> Media:
+    """Return an image of Pillow in the format of the name's suffix, or an array as PNG.
+
+    Raises:
+        InvalidInput: If it is neither, or has a shape or type that no PNG has.
+    """
+    content, width, height = _drawn(img, PurePosixPath(name).suffix)
+    said: dict[str, Any] = {"width": width, "height": height}
+    if caption is not None:
+        said["caption"] = check_text("A caption", caption)
+    return Media("image", {"": content}, said)
+
+
+def images(imgs: Sequence[Any], *, captions: Sequence[str] | None = None) -> Media:
+    """Return several images as PNG files ``000.png``, ``001.png`` and so on.
+
+    Raises:
+        InvalidInput: If one is no image, there is none, or there are not as many captions.
+    """
+    if not imgs:
+        raise InvalidInput("A list of images is empty.")
+    if captions is not None and (isinstance(captions, str) or len(captions) != len(imgs)):
+        raise InvalidInput(f"{len(imgs)} images need as many captions, in a list.")
+    drawn = [_drawn(img, ".png") for img in imgs]
+    said: dict[str, Any] = {"sizes": [[width, height] for _, width, height in drawn]}
+    if captions is not None:
+        said["captions"] = [check_text("A caption", each) for each in captions]
+    return Media(
+        "images", {f"{at:03}.png": content for at, (content, _, _) in enumerate(drawn)}, said
+    )
+
+
+def figure(fig: Any, name: str) -> Media:
+    """Return a figure of Matplotlib or Plotly in the format that the name's suffix says.
+
+    Matplotlib writes PNG unless the suffix says otherwise. Plotly writes its own JSON, or for
+    ``.html`` a page of about 5 MB that opens offline; pictures need its package ``kaleido``.
 
     Raises:
         InvalidInput: If it is neither, or cannot be written in that format.
@@ -39,12 +110,10 @@ def figure(fig: Any, name: str) -> bytes:
         if hasattr(fig, "savefig"):
             buffer = io.BytesIO()
             fig.savefig(buffer, format=suffix or "png")
-            return buffer.getvalue()
-        if hasattr(fig, "to_html") and suffix in ("html", "htm"):
-            return str(fig.to_html()).encode()
-        if hasattr(fig, "to_image"):
-            return bytes(fig.to_image(format=suffix or "png"))
-    except (ValueError, ImportError) as exc:
+            return Media("figure", {"": buffer.getvalue()}, {"format": suffix or "png"})
+        if hasattr(fig, "to_plotly_json"):
+            return Media("figure", {"": _plotly(fig, suffix)}, {"format": suffix or "plotly"})
+    except (ValueError, ImportError, RuntimeError) as exc:
         raise InvalidInput(f"The figure cannot be written as {name!r}: {exc}.") from exc
     raise InvalidInput(
         f"This is no figure of matplotlib or plotly: {type(fig).__name__}. "
@@ -52,55 +121,117 @@ def figure(fig: Any, name: str) -> bytes:
     )
 
 
-def image(img: Any, name: str) -> bytes:
-    """Return an image of Pillow in the format of the name's suffix, or an array as PNG.
+def audio(samples: Any, rate: int | None, *, caption: str | None = None) -> Media:
+    """Return sound as a WAV file of 16 bits (Multimedia Programming Interface, IBM/Microsoft 1991).
+
+    Args:
+        samples: (n,) or (n, channels), of int16 or of floats from -1 to 1; or the path of a file,
+            which is kept as it is.
+        rate: In Hz; needed for samples.
+        caption: A text about it.
 
     Raises:
-        InvalidInput: If it is neither, or has a shape or type that no PNG has.
+        InvalidInput: If it is none of these.
     """
+    said: dict[str, Any] = {}
+    if caption is not None:
+        said["caption"] = check_text("A caption", caption)
+    if isinstance(samples, str | Path):
+        path = Path(samples)
+        if not path.is_file():
+            raise InvalidInput(f"There is no file {str(path)!r} of sound.")
+        return Media("audio", {"": path}, said)
+    if isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0:
+        raise InvalidInput(f"The rate is {rate!r}; samples need one in Hz.")
+    pcm = _pcm(samples)
+    count, channels = pcm.shape
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(pcm.astype("<i2").tobytes())
+    said |= {"rate": rate, "seconds": count / rate, "channels": channels}
+    return Media("audio", {"": buffer.getvalue()}, said)
+
+
+def html(page: str | Path) -> Media:
+    """Return a page: its text, or the path of its file.
+
+    Raises:
+        InvalidInput: If it is neither.
+    """
+    if isinstance(page, Path):
+        if not page.is_file():
+            raise InvalidInput(f"There is no page {str(page)!r}.")
+        return Media("html", {"": page})
+    return Media("html", {"": check_text("A page", page).encode()})
+
+
+def is_figure(value: Any) -> bool:
+    """Tell whether it is a figure of Matplotlib or Plotly."""
+    return hasattr(value, "savefig") or hasattr(value, "to_plotly_json")
+
+
+def is_image(value: Any) -> bool:
+    """Tell whether it is an image of Pillow, or an array with as many dimensions as one."""
+    if hasattr(value, "save") and hasattr(value, "mode"):
+        return True
+    return hasattr(value, "dtype") and getattr(value, "ndim", 0) in (2, 3)
+
+
+def _plotly(fig: Any, suffix: str) -> bytes:
+    if suffix in ("html", "htm"):
+        return str(fig.to_html(include_plotlyjs=True)).encode()
+    if suffix in ("", "json"):
+        return str(fig.to_json()).encode()
+    return bytes(fig.to_image(format=suffix))
+
+
+def _drawn(img: Any, suffix: str) -> tuple[bytes, int, int]:
+    """Return the bytes of an image, its width and its height."""
     if hasattr(img, "save") and hasattr(img, "mode"):
         buffer = io.BytesIO()
-        suffix = PurePosixPath(name).suffix.lstrip(".").upper()
-        img.save(buffer, format={"": "PNG", "JPG": "JPEG"}.get(suffix, suffix))
-        return buffer.getvalue()
+        kind = suffix.lstrip(".").upper()
+        try:
+            img.save(buffer, format={"": "PNG", "JPG": "JPEG"}.get(kind, kind))
+        except (KeyError, OSError) as exc:
+            raise InvalidInput(f"The image cannot be written as {suffix!r}: {exc}.") from exc
+        width, height = img.size
+        return buffer.getvalue(), width, height
     if not hasattr(img, "shape") or not hasattr(img, "dtype"):
         raise InvalidInput(f"This is no image: {type(img).__name__}. Pass an array or a PIL image.")
-    return _png(img)
+    content = _png(img)
+    width, height = struct.unpack_from(">II", content, 16)
+    return content, width, height
 
 
-def table(rows: Any, redactor: Redactor) -> bytes:
-    """Return rows or columns as JSON with the names of the columns once.
+def _pcm(samples: Any) -> Any:
+    import numpy as np  # noqa: PLC0415 - whoever passes samples has it
 
-    Raises:
-        InvalidInput: If it is no table, or JSON cannot hold a cell.
-    """
-    names, data = _columns(rows)
-    return json_of({"columns": names, "data": [_clean(names, row, redactor) for row in data]})
+    array = np.asarray(samples)
+    if array.ndim == 1:
+        array = array[:, None]
+    if array.ndim != 2 or not 1 <= array.shape[1] <= 64:
+        raise InvalidInput(f"Samples of shape {array.shape} are none of (n,) or (n, channels).")
+    if array.dtype == np.int16:
+        return array
+    if array.dtype.kind != "f":
+        raise InvalidInput(f"Samples of {array.dtype} must be int16, or floats from -1 to 1.")
+    if not (np.isfinite(array).all() and (np.abs(array) <= 1).all()):
+        raise InvalidInput("Samples of floats must be from -1 to 1.")
+    return np.round(array * 32767).astype(np.int16)
 
 
-def _clean(names: list[str], row: list[Any], redactor: Redactor) -> list[Any]:
-    return [redactor.value(cell, name) for name, cell in zip(names, row, strict=True)]
-
-
-def _columns(rows: Any) -> tuple[list[str], list[list[Any]]]:
-    if hasattr(rows, "to_pylist"):  # pyarrow
-        rows = rows.to_pylist()
-    elif hasattr(rows, "to_dicts"):  # polars
-        rows = rows.to_dicts()
-    elif hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # pandas
-        rows = rows.to_dict("records")
-    if isinstance(rows, Mapping):
-        lengths = {len(column) for column in rows.values()}
-        if len(lengths) > 1:
-            raise InvalidInput(f"The columns of a table are of unequal length: {sorted(lengths)}.")
-        return [str(n) for n in rows], [list(row) for row in zip(*rows.values(), strict=True)]
-    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
-        raise InvalidInput(
-            f"This is no table: {type(rows).__name__}. Pass a list of mappings, a mapping of "
-            "columns, or a frame."
-        )
-    names = list(dict.fromkeys(str(name) for row in rows for name in row))
-    return names, [[row.get(name) for name in names] for row in rows]
+def _check_keys(value: Any) -> None:
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise InvalidInput(f"The key {key!r} of metadata is no text.")
+            _check_keys(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_keys(each)
 
 
 def _png(array: Any) -> bytes:

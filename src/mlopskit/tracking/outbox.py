@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from mlopskit.errors import MlopskitError
+from mlopskit.errors import MlopskitError, StorageError
 from mlopskit.tracking import journal as journals
 from mlopskit.tracking import records
 from mlopskit.tracking.delivery import Delivery
@@ -24,7 +24,6 @@ from mlopskit.tracking.pulse import Pulse
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
-    from typing import Any
 
     from mlopskit.storage import Blobs
     from mlopskit.tracking.alerts import Watch
@@ -73,6 +72,13 @@ class Feed:
         """The journal's name."""
         return self.path.stem
 
+    @property
+    def written(self) -> Journal:
+        """The writing end of the journal, in the process that has it."""
+        if self.journal is None:
+            raise StorageError(f"The journal {self.path} is written by another process.")
+        return self.journal
+
     def close(self) -> None:
         """Let go of the files."""
         for place in self.places.values():
@@ -108,8 +114,7 @@ class Feed:
 
     def keep(self, source: Path | bytes) -> tuple[str, int]:
         """Copy the bytes of an artifact into the journal; return their digest and size."""
-        assert self.journal is not None
-        files: Blobs = self.journal.files
+        files: Blobs = self.written.files
         while True:
             digest, size = files.put(source)
             with self._lock:
@@ -120,9 +125,8 @@ class Feed:
 
     def kept(self, digest: str) -> None:
         """Say that the record of those bytes has been appended."""
-        assert self.journal is not None
         with self._lock:
-            self._files[digest] = self.journal.end
+            self._files[digest] = self.written.end
 
     def reclaim(self) -> None:
         """Remove what every backend has, while the run goes on."""

@@ -31,7 +31,9 @@ class Pulse:
         with self._turn:
             self._due[call] = (self._clock() + seconds, seconds)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="mlopskit pulse", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._work, name="mlopskit pulse", daemon=True
+                )
                 self._thread.start()
             self._turn.notify_all()
 

@@ -46,8 +46,7 @@ if TYPE_CHECKING:
         Started,
         Status,
     )
-    from mlopskit.tracking.journal import Journal
-    from mlopskit.tracking.outbox import Feed, Outbox
+    from mlopskit.tracking.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ class Run(Contents):
         self._samples = 0
         self._finished = False
         self._feed = outbox.open(id, start.owner, start.experiment)
-        self._journal = self._written(self._feed)
+        self._journal = self._feed.written
         self._append(records.started(start, _now_ms()))
         self._sampler: SystemSampler | None = None
         if tracker.alerts is not None:
@@ -209,9 +208,7 @@ class Run(Contents):
         """
         self._append(["notes", _now_ms(), self._redactor.text(check_text("Notes", notes))])
 
-    def alert(
-        self, text: str, *, level: Literal["info", "warning", "error"] = "warning"
-    ) -> None:
+    def alert(self, text: str, *, level: Literal["info", "warning", "error"] = "warning") -> None:
         """Tell the hook `run_alerted` something, without waiting for it.
 
         Raises:
@@ -356,14 +353,9 @@ class Run(Contents):
             return True
         if self._child != os.getpid():
             self._feed = self._outbox.open_child(self.id, self.experiment)
-            self._journal = self._written(self._feed)
+            self._journal = self._feed.written
             self._child = os.getpid()
         return False
-
-    @staticmethod
-    def _written(feed: Feed) -> Journal:
-        assert feed.journal is not None
-        return feed.journal
 
     def _log_system(self, metrics: dict[str, float]) -> None:
         with self._journal.lock, suppress(MlopskitError):

@@ -1,0 +1,145 @@
+"""Tables keep the types of their cells, and their pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlopskit.errors import InvalidInput
+from mlopskit.redaction import Redactor
+from mlopskit.tracking.media import Media
+from mlopskit.tracking.tables import read_table, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.core
+
+
+def back(made: Media, folder: Path) -> list[dict[str, Any]]:
+    """Write a table as a run keeps it, and read it."""
+    for path, content in made.files.items():
+        file = folder / "t" / path if path else folder / "t.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        assert isinstance(content, bytes)
+        file.write_bytes(content)
+    return read_table(folder / "t.json" if "" in made.files else folder / "t")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"a": 1, "token": "abcdef"}, {"a": None, "token": ""}],
+        {"a": [1, None], "token": ["abcdef", ""]},
+    ],
+)
+def test_rows_and_columns_become_the_same_table(rows: Any) -> None:
+    content = table(rows, Redactor()).files[""]
+
+    assert isinstance(content, bytes)
+    assert json.loads(content) == {
+        "columns": ["a", "token"],
+        "types": ["int", "text"],
+        "data": [[1, "[redacted]"], [None, ""]],
+    }
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
+def test_frames_are_tables(package: str, tmp_path: Path) -> None:
+    library = pytest.importorskip(package)
+    frame = (library.table if package == "pyarrow" else library.DataFrame)(
+        {"a": [1, 2], "b": ["x", "y"], "t": [datetime(2026, 1, 31, 12), datetime(2026, 2, 1)]}  # noqa: DTZ001 - naive on purpose
+    )
+
+    assert back(table(frame, Redactor()), tmp_path) == [
+        {"a": 1, "b": "x", "t": datetime(2026, 1, 31, 12)},  # noqa: DTZ001 - naive on purpose
+        {"a": 2, "b": "y", "t": datetime(2026, 2, 1)},  # noqa: DTZ001 - naive on purpose
+    ]
+
+
+def test_cells_keep_their_types(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"v": value}
+        for value in (
+            None,
+            True,
+            1,
+            2**70,
+            0.5,
+            -0.0,
+            math.inf,
+            "",
+            "ü\n",
+            date(2026, 1, 31),
+            datetime(2026, 1, 31, 12, 30, tzinfo=UTC),
+            time(12, 30),
+            timedelta(seconds=1.5),
+            Decimal("1.10"),
+            b"\0\xff",
+            [1, {"a": None}],
+            {"$": "file", "v": "/etc/passwd"},
+        )
+    ]
+
+    made = table(rows, Redactor())
+
+    assert made.metadata == {"rows": len(rows), "columns": ["v"], "types": ["mixed"]}
+    found = back(made, tmp_path)
+    assert [(type(each["v"]), each["v"]) for each in found] == [
+        (type(each["v"]), each["v"]) for each in rows
+    ]
+    assert math.copysign(1, found[5]["v"]) == -1
+
+
+def test_pictures_in_cells_become_files(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    figures = pytest.importorskip("matplotlib.figure")
+    figure = figures.Figure()
+    rows = [
+        {"n": np.int64(1), "x": np.zeros((2, 3), dtype=np.uint8), "y": figure},
+        {"n": np.int64(2), "x": None, "y": Media("html", {"": b"<p>"})},
+    ]
+
+    made = table(rows, Redactor())
+    found = back(made, tmp_path)
+
+    assert made.metadata["types"] == ["int", "media", "media"]
+    assert [each["n"] for each in found] == [1, 2]
+    assert found[0]["x"].read_bytes().startswith(b"\x89PNG")
+    assert found[0]["y"].read_bytes().startswith(b"\x89PNG")
+    assert found[1]["x"] is None
+    assert found[1]["y"].read_bytes() == b"<p>"
+    with pytest.raises(InvalidInput, match="several"):
+        table([{"x": Media("images", {"a": b"", "b": b""})}], Redactor())
+
+
+def test_what_is_no_table_is_refused() -> None:
+    for wrong in (
+        3,
+        ["x"],
+        {"a": [1], "b": [1, 2]},
+        [{"a": object()}],
+        [{1: 1, "1": 2}],
+    ):
+        with pytest.raises(InvalidInput):
+            table(wrong, Redactor())
+
+
+def test_a_hostile_table_reads_nothing_outside(tmp_path: Path) -> None:
+    for cell in ({"$": "file", "v": "../../etc/passwd"}, {"$": "what", "v": ""}, {"$": "file"}):
+        (tmp_path / "rows.json").write_text(json.dumps({"columns": ["a"], "data": [[cell]]}))
+        with pytest.raises(InvalidInput):
+            read_table(tmp_path)
+    (tmp_path / "rows.json").write_text("[]")
+    with pytest.raises(InvalidInput, match="no table"):
+        read_table(tmp_path)
+
+
+def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
+    assert back(table([], Redactor()), tmp_path) == []
+    assert back(table({"a": []}, Redactor()), tmp_path) == []
