@@ -18,7 +18,7 @@ from mlopskit.errors import StorageError
 from mlopskit.storage import make_private_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BUSY_S = 30.0
@@ -31,6 +31,8 @@ class Database:
         path: The file; its folder is made, both readable by their owner only.
         schema: Statements that make the tables, run once in one transaction.
         version: Raised whenever `schema` changes; a file written by a newer version is refused.
+        upgrade: Brings a file of the layout that it is given to this one, in one transaction; what
+            it does not bring there is refused.
         synchronous: ``"FULL"`` survives power loss at every commit, ``"NORMAL"`` at every `sync`.
     """
 
@@ -40,11 +42,13 @@ class Database:
         schema: str,
         *,
         version: int = 1,
+        upgrade: Callable[[sqlite3.Connection, int], None] | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "FULL",
     ) -> None:
         self.path = path
         self._schema = schema
         self._version = version
+        self._upgrade = upgrade
         self._synchronous = synchronous
         self._mine = threading.local()
         self._lock = threading.Lock()
@@ -150,6 +154,10 @@ class Database:
                 for statement in _statements(self._schema):
                     connection.execute(statement)
                 connection.execute(f"pragma user_version = {self._version}")
+            elif stored < self._version and self._upgrade is not None:
+                self._upgrade(connection, stored)
+                connection.execute(f"pragma user_version = {self._version}")
+                stored = self._version
             connection.execute("commit")
         if stored not in (0, self._version):
             raise StorageError(

@@ -253,8 +253,23 @@ class MetricHistory:
         """Make a history of plain sequences of equal length."""
         return cls(_column("q", steps), _column("d", values), _column("q", timestamps))
 
+    @classmethod
+    def packed(
+        cls, steps: array[int], values: array[float], timestamps: array[int]
+    ) -> MetricHistory:
+        """Make a history of arrays of int64, float64 and int64, without a copy."""
+        return cls(_shared(steps), _shared(values), _shared(timestamps))
+
     def __len__(self) -> int:
         return len(self.steps)
+
+
+def _shared(packed: array[Any]) -> Any:
+    try:
+        import numpy as np  # noqa: PLC0415 - the core has no NumPy
+    except ImportError:
+        return packed
+    return np.frombuffer(packed, dtype=np.int64 if packed.typecode == "q" else np.float64)
 
 
 def _column(code: str, numbers: Sequence[Number]) -> Any:
@@ -264,11 +279,7 @@ def _column(code: str, numbers: Sequence[Number]) -> Any:
         packed = array(code, numbers)
     except OverflowError:
         return _objects(numbers)
-    try:
-        import numpy as np  # noqa: PLC0415 - the core has no NumPy
-    except ImportError:
-        return packed
-    return np.frombuffer(packed, dtype=np.int64 if code == "q" else np.float64)
+    return _shared(packed)
 
 
 def _objects(numbers: Sequence[Number]) -> Any:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
+from mlopskit.addresses import BlobStore, blobs_at
 from mlopskit.capabilities import Capabilities
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.sqlite import Database
-from mlopskit.storage import Blobs
+from mlopskit.tracking import questions
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import (
     Artifact,
     ArtifactLogged,
+    ArtifactUse,
+    Dataset,
     Experiment,
     MetricHistory,
     RunRecord,
 )
-from mlopskit.tracking.rows import SCHEMA, Writer, read_number, read_step
+from mlopskit.tracking.rows import SCHEMA, VERSION, Writer, upgrade
+from mlopskit.tracking.series import history_of, read_number, read_step
 from mlopskit.tracking.values import from_json
 
 if TYPE_CHECKING:
@@ -56,7 +60,8 @@ CAPABILITIES = {
     "unicode_names": "native",
 }
 
-PAGE: Final = 200
+FIRST_PAGE: Final = 25
+LARGEST_PAGE: Final = 800
 
 
 class LocalTracker(Tracker):
@@ -64,6 +69,9 @@ class LocalTracker(Tracker):
 
     Args:
         location: The folder to keep them in; ``tracking`` in the home folder if left out.
+        artifacts: The address where the bytes of artifacts lie, such as ``s3://bucket/prefix``; the
+            folder ``blobs`` of the location if left out.
+        artifacts_options: What the file system of fsspec takes for that address.
         options: What every tracker takes; see `Tracker`.
     """
 
@@ -72,10 +80,15 @@ class LocalTracker(Tracker):
     def __init__(
         self,
         location: str | Path | None = None,
+        *,
+        artifacts: str | Path | None = None,
+        artifacts_options: Mapping[str, Any] | None = None,
         **options: Unpack[TrackerOptions],
     ) -> None:
         super().__init__(**options)
         self.location = location
+        self.artifacts = artifacts
+        self.artifacts_options = dict(artifacts_options or {})
 
     @property
     def folder(self) -> Path:
@@ -114,13 +127,19 @@ class LocalTracker(Tracker):
         # The context, and with it the folder, is known only after construction.
         found: Database | None = self.__dict__.get("_opened")
         if found is None:
-            new = Database(self.folder / "tracking.db", SCHEMA)
+            path = self.folder / "tracking.db"
+            new = Database(path, SCHEMA, version=VERSION, upgrade=upgrade)
             found = self.__dict__.setdefault("_opened", new)
         return found
 
     @property
-    def _blobs(self) -> Blobs:
-        return Blobs(self.folder / "blobs")
+    def _blobs(self) -> BlobStore:
+        found: BlobStore | None = self.__dict__.get("_stored")
+        if found is None:
+            where = self.folder / "blobs" if self.artifacts is None else self.artifacts
+            new = blobs_at(where, **self.artifacts_options)
+            found = self.__dict__.setdefault("_stored", new)
+        return found
 
     # Writing.
 
@@ -147,7 +166,7 @@ class LocalTracker(Tracker):
     def keep(self, record: ArtifactLogged) -> None:
         """Keep the bytes of an artifact, unless they are here already."""
         for artifact, path in record.files:
-            if path is None or self._blobs.path(artifact.digest).exists():
+            if path is None or self._blobs.has(artifact.digest):
                 continue
             if not path.exists():
                 raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
@@ -158,7 +177,8 @@ class LocalTracker(Tracker):
     def read_run(self, id: str) -> RunRecord:
         """Read one run."""
         with self._database.errors():
-            row = self.native.execute(f"{_RUNS} where id = ?", (id,)).fetchone()
+            query = f"select {_COLUMNS} from run where id = ?"  # noqa: S608 - names of ours
+            row = self.native.execute(query, (id,)).fetchone()
             if row is None:
                 raise NotFound("run", id)
             return self._records([row])[0]
@@ -166,20 +186,28 @@ class LocalTracker(Tracker):
     def scan_runs(
         self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
     ) -> Iterator[RunRecord]:
-        """Yield runs, the latest first, a page at a time."""
-        below = (1 << 63) - 1
+        """Yield the runs that match, in their order, a growing page at a time."""
+        wanted = questions.condition(where)
+        joined, keys = questions.ordering(order if self.sorts(order) else ())
+        size = FIRST_PAGE
+        with self._database.errors():
+            cursor = self.native.execute(
+                f"select {_COLUMNS} from run {joined.text}"  # noqa: S608 - made of names of ours
+                f" where (? is null or run.experiment = ?) and ({wanted.text}) order by {keys}",
+                (*joined.given, experiment, experiment, *wanted.given),
+            )
         while True:
             with self._database.errors():
-                rows = self.native.execute(
-                    f"{_RUNS} where number < ? and (? is null or experiment = ?)"
-                    " order by number desc limit ?",
-                    (below, experiment, experiment, PAGE),
-                ).fetchall()
-                found = self._records(rows)
+                found = self._records(cursor.fetchmany(size))
             yield from found
-            if len(rows) < PAGE:
+            if len(found) < size:
                 return
-            below = rows[-1][0]
+            size = min(size * 2, LARGEST_PAGE)
+
+    def sorts(self, order: Sequence[Order]) -> bool:
+        """Sort by metrics and attributes."""
+        with self._database.errors():
+            return questions.sorts(order, self.native)
 
     def read_metric_history(
         self, id: str, key: str, max_points: int | None = None
@@ -193,33 +221,68 @@ class LocalTracker(Tracker):
             ).fetchone()
             if series is None:
                 raise NotFound("metric", key, self.read_run(id).metrics)
-            rows = self.native.execute(
-                "select step, value, time_ms from point where series = ? order by place", series
-            ).fetchall()
-        return MetricHistory.of(
-            [read_step(row[0]) for row in rows],
-            [read_number(row[1]) for row in rows],
-            [row[2] for row in rows],
-        )
+            return history_of(
+                self.native.execute(
+                    "select count, steps, times, numbers, odd from chunk where series = ?"
+                    " order by place",
+                    series,
+                )
+            )
 
     def list_experiments(self) -> list[Experiment]:
-        """Count the runs of each experiment."""
+        """Count the runs of each experiment; one that was only described has none."""
         with self._database.errors():
             rows = self.native.execute(
-                "select experiment, count(*) from run group by experiment order by experiment"
+                "select name, sum(runs), max(description) from ("
+                " select experiment as name, count(*) as runs, '' as description from run"
+                " group by experiment union all select name, 0, description from experiment)"
+                " group by name order by name"
             ).fetchall()
-        return [Experiment(name=name, runs=count) for name, count in rows]
+        return [Experiment(name=name, runs=runs, description=text) for name, runs, text in rows]
+
+    def write_experiment(self, name: str, description: str) -> None:
+        """Describe an experiment."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "insert or replace into experiment values (?, ?)", (name, description)
+            )
+
+    def remove_experiment(self, name: str) -> None:
+        """Delete an experiment with its runs, and the files that no other run has."""
+        with self._database.transaction() as connection:
+            runs = connection.execute("select number from run where experiment = ?", (name,))
+            numbers = [row[0] for row in runs.fetchall()]
+            told = connection.execute("delete from experiment where name = ?", (name,)).rowcount
+            if not numbers and not told:
+                raise NotFound("experiment", name)
+            for number in numbers:
+                self._remove(connection, number)
+
+    def find_artifact(self, name: str, alias: str, experiment: str) -> ArtifactUse | None:
+        """Find the newest artifact of a name that has an alias, by an index."""
+        with self._database.errors():
+            rows = self.native.execute(
+                "select run.id, run.number, artifact.aliases from artifact"
+                " join run on run.number = artifact.run"
+                " where artifact.logged_as = ? and run.experiment = ?"
+                " order by artifact.serial desc",
+                (name, experiment),
+            )
+            for run_id, number, aliases in rows:
+                if alias == "latest" or alias in json.loads(aliases):
+                    files = tuple(
+                        each for each in self._artifacts(number) if each.logged_as == name
+                    )
+                    return ArtifactUse(run_id=run_id, name=name, alias=alias, files=files)
+        return None
 
     def read_artifacts(self, id: str) -> list[Artifact]:
         """List the files of a run."""
-        self.read_run(id)
         with self._database.errors():
-            rows = self.native.execute(
-                "select artifact.name, size, digest, type from artifact"
-                " join run on run.number = artifact.run where run.id = ? order by artifact.name",
-                (id,),
-            ).fetchall()
-        return [Artifact(name=n, size=s, digest=d, type=t) for n, s, d, t in rows]
+            row = self.native.execute("select number from run where id = ?", (id,)).fetchone()
+            if row is None:
+                raise NotFound("run", id)
+            return self._artifacts(row[0])
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Copy a file, verifying its digest."""
@@ -231,61 +294,85 @@ class LocalTracker(Tracker):
             row = connection.execute("select number from run where id = ?", (id,)).fetchone()
             if row is None:
                 raise NotFound("run", id)
-            digests = connection.execute(
-                "select distinct digest from artifact where run = :run and digest not in"
-                " (select digest from artifact where run <> :run)",
-                {"run": row[0]},
-            ).fetchall()
-            connection.execute("delete from run where number = ?", row)
-            for (digest,) in digests:
-                with suppress(FileNotFoundError):
-                    self._blobs.path(digest).unlink()
+            self._remove(connection, row[0])
+
+    def _remove(self, connection: Connection, run: int) -> None:
+        digests = connection.execute(
+            "select distinct digest from artifact where run = :run and uri is null"
+            " and digest not in (select digest from artifact where run <> :run and uri is null)",
+            {"run": run},
+        ).fetchall()
+        connection.execute("delete from run where number = ?", (run,))
+        for (digest,) in digests:
+            self._blobs.remove(digest)
+
+    def _artifacts(self, run: int) -> list[Artifact]:
+        rows = self.native.execute(
+            "select name, size, digest, type, metadata, aliases, logged_as, uri, logged_ms"
+            " from artifact where run = ? order by name",
+            (run,),
+        )
+        return [
+            Artifact(
+                name=name,
+                size=size,
+                digest=digest,
+                type=type_,
+                metadata=json.loads(metadata),
+                aliases=tuple(json.loads(aliases)),
+                logged_as=logged_as,
+                uri=uri,
+                logged_at=_time(logged_ms),
+            )
+            for name, size, digest, type_, metadata, aliases, logged_as, uri, logged_ms in rows
+        ]
 
     def _records(self, rows: Sequence[Sequence[Any]]) -> list[RunRecord]:
         numbers = [row[0] for row in rows]
-        params = self._by_run("param", "value", numbers)
-        tags = self._by_run("tag", "value", numbers)
-        steps = self._by_run("series", "last_step", numbers)
-        values = self._by_run("series", "last_value", numbers)
+        params = self._by_run("param", "key, value", numbers)
+        tags = self._by_run("tag", "key, value", numbers)
+        series = self._by_run("series", "key, last_step, last_value", numbers)
+        datasets = self._by_run("dataset", "place, said", numbers)
+        inputs = self._by_run("input", "place, said", numbers)
         return [
             RunRecord(
-                id=run_id,
-                name=name,
-                experiment=experiment,
-                status=status,
-                params={key: from_json(text) for key, text in params[number].items()},
-                tags={key: from_json(text) for key, text in tags[number].items()},
-                metrics={key: read_number(value) for key, value in values[number].items()},
-                last_steps={key: read_step(step) for key, step in steps[number].items()},
-                parent_id=parent_id,
+                params={key: from_json(text) for key, text in params[number]},
+                tags={key: from_json(text) for key, text in tags[number]},
+                metrics={key: read_number(value) for key, _, value in series[number]},
+                last_steps={key: read_step(step) for key, step, _ in series[number]},
+                datasets=tuple(Dataset.model_validate_json(each) for _, each in datasets[number]),
+                inputs=tuple(ArtifactUse.model_validate_json(each) for _, each in inputs[number]),
                 started_at=_time(started_ms),
                 ended_at=_time(ended_ms),
-                owner=owner,
+                heartbeat_at=_time(heartbeat_ms),
+                **dict(zip(_PLAIN, plain, strict=True)),
             )
-            for (
-                number,
-                run_id,
-                name,
-                experiment,
-                status,
-                parent_id,
-                started_ms,
-                ended_ms,
-                owner,
-            ) in rows
+            for number, started_ms, ended_ms, heartbeat_ms, *plain in rows
         ]
 
-    def _by_run(self, table: str, column: str, runs: list[int]) -> dict[int, dict[str, Any]]:
-        found: dict[int, dict[str, Any]] = {run: {} for run in runs}
+    def _by_run(self, table: str, columns: str, runs: list[int]) -> dict[int, list[Any]]:
+        found: dict[int, list[Any]] = {run: [] for run in runs}
         marks = ", ".join("?" * len(runs))
-        query = f"select run, key, {column} from {table} where run in ({marks}) order by key"  # noqa: S608 - names of ours
-        for run, key, value in self.native.execute(query, runs):
-            found[run][key] = value
+        query = f"select run, {columns} from {table} where run in ({marks}) order by run, 2"  # noqa: S608 - names of ours
+        for run, *values in self.native.execute(query, runs):
+            found[run].append(values)
         return found
 
 
-_RUNS: Final = (
-    "select number, id, name, experiment, status, parent_id, started_ms, ended_ms, owner from run"
+# The fields of a run as they are, and the column of each.
+_PLAIN: Final = {
+    "id": "id",
+    "name": "name",
+    "experiment": "experiment",
+    "status": "status",
+    "parent_id": "parent_id",
+    "owner": "owner",
+    "group": "group_name",
+    "job_type": "job_type",
+    "notes": "notes",
+}
+_COLUMNS: Final = ", ".join(
+    f"run.{name}" for name in ("number", "started_ms", "ended_ms", "heartbeat_ms", *_PLAIN.values())
 )
 
 

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any, Final
+import json
+from typing import TYPE_CHECKING, Final
 
 from mlopskit.errors import Conflict, NotFound, ParamConflict
 from mlopskit.tracking.entities import (
     ArtifactLogged,
+    ArtifactUsed,
+    DatasetLogged,
     Ended,
     MetricsLogged,
+    NotesSet,
     ParamsLogged,
     Started,
     TagsSet,
 )
+from mlopskit.tracking.series import CHUNK, Points, nearest, read_number, read_step, written_number
 from mlopskit.tracking.values import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from sqlite3 import Connection
 
-    from mlopskit.tracking.entities import Number, Record
+    from mlopskit.tracking.entities import Record
 
-# Steps, values, params and tags have no declared type, so that SQLite converts none of them.
+VERSION: Final = 2
+# Steps, values, params and tags have no declared type, so that SQLite converts none of them. What
+# is named `number` is the float nearest to a value, for comparing and sorting.
 SCHEMA: Final = """
 create table run (
     number integer primary key autoincrement,
@@ -33,13 +39,22 @@ create table run (
     parent_id text,
     started_ms integer not null,
     ended_ms integer,
-    owner text not null
+    owner text not null,
+    group_name text,
+    job_type text,
+    notes text not null default '',
+    heartbeat_ms integer
 );
 create index run_experiment on run (experiment, number);
+create table experiment (
+    name text primary key,
+    description text not null
+) without rowid;
 create table param (
     run integer not null references run on delete cascade,
     key text not null,
     value not null,
+    number real,
     primary key (run, key)
 ) without rowid;
 create table tag (
@@ -55,31 +70,54 @@ create table series (
     points integer not null,
     last_step not null,
     last_value,
+    last_number real,
     unique (run, key)
 );
-create table point (
+create index series_number on series (key, last_number, run);
+create index series_odd on series (key) where typeof(last_value) = 'text';
+create table chunk (
     series integer not null references series on delete cascade,
     place integer not null,
-    step not null,
-    time_ms integer not null,
-    value,
+    count integer not null,
+    steps blob not null,
+    times blob not null,
+    numbers blob not null,
+    odd text,
     primary key (series, place)
-) without rowid;
+);
 create table artifact (
+    serial integer primary key autoincrement,
     run integer not null references run on delete cascade,
     name text not null,
     size integer not null,
     digest text not null,
     type text not null,
-    primary key (run, name)
-) without rowid;
+    metadata text not null default '{}',
+    aliases text not null default '[]',
+    logged_as text not null,
+    uri text,
+    logged_ms integer,
+    unique (run, name)
+);
 create index artifact_digest on artifact (digest);
+create index artifact_logged_as on artifact (logged_as, serial);
+create table dataset (
+    run integer not null references run on delete cascade,
+    place integer not null,
+    said text not null,
+    primary key (run, place)
+) without rowid;
+create table input (
+    run integer not null references run on delete cascade,
+    place integer not null,
+    said text not null,
+    primary key (run, place)
+) without rowid;
 create table delivered (
     source text primary key,
     position integer not null
 ) without rowid;
 """
-INT64: Final = range(-(1 << 63), 1 << 63)
 
 
 class Writer:
@@ -98,8 +136,7 @@ class Writer:
         self._run_id = run_id
         self._keep = keep
         self._run = -1
-        self._series: dict[str, list[Any]] = {}
-        self._points: list[tuple[Any, ...]] = []
+        self._series: dict[str, Points] = {}
 
     def write(self, records: Sequence[Record]) -> None:
         """Store records in their order.
@@ -116,22 +153,31 @@ class Writer:
                 self._find()
             if isinstance(record, MetricsLogged):
                 self._metrics(record)
-            elif isinstance(record, ParamsLogged):
-                self._params(record)
-            elif isinstance(record, TagsSet):
-                self._tags(record.tags)
-            elif isinstance(record, ArtifactLogged):
-                self._artifact(record)
-            elif isinstance(record, Ended):
-                self._end(record)
-        self._connection.executemany("insert into point values (?, ?, ?, ?, ?)", self._points)
-        self._connection.executemany(
-            "update series set points = ?, last_step = ?, last_value = ? where id = ?",
-            [
-                (points, _written_step(step), _written_number(value), series)
-                for series, points, step, value in self._series.values()
-            ],
+            else:
+                self._one(record)
+        self._points()
+        self._connection.execute(
+            "update run set heartbeat_ms = max(ifnull(heartbeat_ms, 0), ?) where number = ?",
+            (records[-1].time_ms, self._run),
         )
+
+    def _one(self, record: Record) -> None:
+        if isinstance(record, ParamsLogged):
+            self._params(record)
+        elif isinstance(record, TagsSet):
+            self._tags(record.tags)
+        elif isinstance(record, NotesSet):
+            self._connection.execute(
+                "update run set notes = ? where number = ?", (record.notes, self._run)
+            )
+        elif isinstance(record, ArtifactLogged):
+            self._artifact(record)
+        elif isinstance(record, DatasetLogged):
+            self._append("dataset", record.dataset.model_dump_json())
+        elif isinstance(record, ArtifactUsed):
+            self._append("input", record.use.model_dump_json())
+        elif isinstance(record, Ended):
+            self._end(record)
 
     def _find(self) -> None:
         row = self._connection.execute(
@@ -152,49 +198,67 @@ class Writer:
         try:
             self._find()
         except NotFound:
-            values = (
-                self._run_id,
-                record.name,
-                record.experiment,
-                record.parent_id,
-                record.time_ms,
-                record.owner,
-            )
             self._connection.execute(
-                "insert into run (id, name, experiment, status, parent_id, started_ms, owner)"
-                " values (?, ?, ?, 'running', ?, ?, ?)",
-                values,
+                "insert into run (id, name, experiment, status, parent_id, started_ms, owner,"
+                " group_name, job_type, notes) values (?, ?, ?, 'running', ?, ?, ?, ?, ?, ?)",
+                (
+                    self._run_id,
+                    record.name,
+                    record.experiment,
+                    record.parent_id,
+                    record.time_ms,
+                    record.owner,
+                    record.group,
+                    record.job_type,
+                    record.notes,
+                ),
             )
             self._find()
         else:
             raise Conflict(f"There is already a run {self._run_id}.")
 
     def _metrics(self, record: MetricsLogged) -> None:
+        step, time_ms = record.step, record.time_ms
         for key, value in record.metrics.items():
-            series = self._series.get(key) or self._found_series(key)
-            self._points.append(
-                (
-                    series[0],
-                    series[1],
-                    _written_step(record.step),
-                    record.time_ms,
-                    _written_number(value),
-                )
-            )
-            if series[1] == 0 or record.step >= series[2]:
-                series[2:] = record.step, value
-            series[1] += 1
+            points = self._series.get(key) or self._found_series(key)
+            points.add(step, time_ms, value)
 
-    def _found_series(self, key: str) -> list[Any]:
+    def _found_series(self, key: str) -> Points:
         row = self._connection.execute(
             "insert into series (run, key, points, last_step) values (?, ?, 0, 0)"
             " on conflict do update set points = points"
             " returning id, points, last_step, last_value",
             (self._run, key),
         ).fetchone()
-        found = [row[0], row[1], read_step(row[2]), read_number(row[3])]
+        found = Points(row[0], row[1], read_step(row[2]), read_number(row[3]))
         self._series[key] = found
         return found
+
+    def _points(self) -> None:
+        """Append the new points of each series to its last chunk, or as a chunk of their own."""
+        for points in self._series.values():
+            last = self._connection.execute(
+                "select place, count from chunk where series = ? order by place desc limit 1",
+                (points.series,),
+            ).fetchone()
+            if last is not None and last[1] < CHUNK:
+                points.join(
+                    self._connection.execute(
+                        "select * from chunk where series = ? and place = ?",
+                        (points.series, last[0]),
+                    ).fetchone()
+                )
+            self._connection.execute(
+                "insert into chunk values (?, ?, ?, ?, ?, ?, ?) on conflict do update set"
+                " count = excluded.count, steps = excluded.steps, times = excluded.times,"
+                " numbers = excluded.numbers, odd = excluded.odd",
+                points.row(),
+            )
+            self._connection.execute(
+                "update series set points = ?, last_step = ?, last_value = ?, last_number = ?"
+                " where id = ?",
+                points.summary(),
+            )
 
     def _params(self, record: ParamsLogged) -> None:
         for key, value in record.params.items():
@@ -205,9 +269,10 @@ class Writer:
             if row is not None and row[0] != text and not record.overwrite:
                 raise ParamConflict(key, from_json(row[0]), value)
             self._connection.execute(
-                "insert into param values (?, ?, ?)"
-                " on conflict (run, key) do update set value = excluded.value",
-                (self._run, key, text),
+                "insert into param values (?, ?, ?, ?)"
+                " on conflict (run, key) do update"
+                " set value = excluded.value, number = excluded.number",
+                (self._run, key, text, nearest(value)),
             )
 
     def _tags(self, tags: Mapping[str, str]) -> None:
@@ -220,12 +285,35 @@ class Writer:
     def _artifact(self, record: ArtifactLogged) -> None:
         # Another process may have deleted the last run with these bytes since they were kept.
         self._keep(record)
-        for artifact, _ in record.files:
-            self._connection.execute(
-                "insert into artifact values (?, ?, ?, ?, ?) on conflict (run, name) do update"
-                " set size = excluded.size, digest = excluded.digest, type = excluded.type",
-                (self._run, artifact.name, artifact.size, artifact.digest, artifact.type),
-            )
+        self._connection.execute(
+            "delete from artifact where run = ? and logged_as = ?", (self._run, record.name)
+        )
+        self._connection.executemany(
+            "insert or replace into artifact (run, name, size, digest, type, metadata, aliases,"
+            " logged_as, uri, logged_ms) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    self._run,
+                    each.name,
+                    each.size,
+                    each.digest,
+                    each.type,
+                    json.dumps(each.metadata),
+                    json.dumps(each.aliases),
+                    record.name,
+                    each.uri,
+                    record.time_ms,
+                )
+                for each, _ in record.files
+            ],
+        )
+
+    def _append(self, table: str, said: str) -> None:
+        self._connection.execute(
+            f"insert into {table} select ?, ifnull(max(place) + 1, 0), ? from {table}"  # noqa: S608 - ours
+            " where run = ?",
+            (self._run, said, self._run),
+        )
 
     def _end(self, record: Ended) -> None:
         only = " and status = 'running' and owner = ?" if record.status == "lost" else ""
@@ -236,28 +324,57 @@ class Writer:
         )
 
 
-def _written_step(step: int) -> int | str:
-    return step if step in INT64 else str(step)
+def upgrade(connection: Connection, stored: int) -> None:
+    """Bring a store of layout 1, which had a row for each point, to this one.
 
-
-def read_step(stored: int | str) -> int:
-    """Return a step as it was logged."""
-    return int(stored)
-
-
-def _written_number(value: Number) -> float | str | None:
-    """SQLite holds floats, but neither NaN, which is null here, nor -0.0 nor larger ints."""
-    if isinstance(value, int):
-        return str(value)
-    if math.isnan(value):
-        return None
-    return "-0.0" if value == 0 and math.copysign(1, value) < 0 else value
-
-
-def read_number(stored: float | str | None) -> Number:
-    """Return a value as it was logged."""
-    if stored is None:
-        return math.nan
-    if isinstance(stored, str):
-        return -0.0 if stored == "-0.0" else int(stored)
-    return float(stored)
+    Called in a writing transaction.
+    """
+    if stored != 1:
+        return
+    tables = ("run", "param", "tag", "series", "point", "artifact", "delivered")
+    connection.execute("pragma defer_foreign_keys = on")
+    for index in ("run_experiment", "artifact_digest"):
+        connection.execute(f"drop index {index}")
+    for table in tables:
+        connection.execute(f"alter table {table} rename to old_{table}")
+    for statement in SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(
+        "insert into run (number, id, name, experiment, status, parent_id, started_ms, ended_ms,"
+        " owner) select number, id, name, experiment, status, parent_id, started_ms, ended_ms,"
+        " owner from old_run"
+    )
+    connection.execute("insert into tag select run, key, value from old_tag")
+    connection.execute("insert into delivered select source, position from old_delivered")
+    connection.executemany(
+        "insert into param values (?, ?, ?, ?)",
+        [
+            (run, key, text, nearest(from_json(text)))
+            for run, key, text in connection.execute("select run, key, value from old_param")
+        ],
+    )
+    connection.execute(
+        "insert into artifact (run, name, size, digest, type, logged_as)"
+        " select run, name, size, digest, type, name from old_artifact"
+    )
+    for series, run, key, last_step, last_value in connection.execute(
+        "select id, run, key, last_step, last_value from old_series"
+    ).fetchall():
+        points = Points(series, 0, read_step(last_step), read_number(last_value))
+        for step, time_ms, value in connection.execute(
+            "select step, time_ms, value from old_point where series = ? order by place", (series,)
+        ):
+            points.add(read_step(step), time_ms, read_number(value))
+        connection.execute(
+            "insert into series values (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(series, run, key, len(points), last_step),
+                written_number(points.last_value),
+                nearest(points.last_value),
+            ),
+        )
+        if len(points):
+            connection.execute("insert into chunk values (?, ?, ?, ?, ?, ?, ?)", points.row())
+    for table in reversed(tables):
+        connection.execute(f"drop table old_{table}")
