@@ -184,13 +184,15 @@ def fields(where: Filter) -> list[Field]:
 
 
 def ordered(runs: Iterable[RunRecord], keys: Sequence[Order]) -> list[RunRecord]:
-    """Sort runs; those without a value come last, equal ones stay in their order."""
+    """Sort runs; NaN and then those without a value come last, equal ones stay in their order."""
     found = list(runs)
     for key in reversed(keys):
         values = [(value_of(key.field, run), run) for run in found]
-        there = [(value, run) for value, run in values if not _missing(value)]
+        there = [(value, run) for value, run in values if value is not None and value == value]  # noqa: PLR0124 - NaN
         there.sort(key=lambda pair: _rank(pair[0]), reverse=key.descending)
-        found = [run for _, run in there] + [run for value, run in values if _missing(value)]
+        found = [run for _, run in there]
+        found += [run for value, run in values if value != value]  # noqa: PLR0124 - NaN
+        found += [run for value, run in values if value is None]
     return found
 
 
@@ -271,10 +273,6 @@ def _type(value: Any) -> type:
 def _rank(value: Any) -> tuple[str, Any]:
     kind = _type(value)
     return kind.__name__, value if kind in (bool, int, str, datetime) else repr(value)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # noqa: PLR0124 - NaN has no place in an order
 
 
 def _like(where: Like) -> re.Pattern[str]:

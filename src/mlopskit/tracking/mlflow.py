@@ -13,56 +13,31 @@ import json
 import os
 import tempfile
 import time
-from contextlib import contextmanager, suppress
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from mlopskit.capabilities import Capabilities
-from mlopskit.errors import (
-    BackendError,
-    Conflict,
-    InvalidInput,
-    NotFound,
-    Unavailable,
-)
+from mlopskit.errors import NotFound, Unavailable
 from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors
+from mlopskit.tracking import mlflow_filters as pushed
 from mlopskit.tracking import mlflow_layout as layout
 from mlopskit.tracking.base import Tracker, TrackerOptions
-from mlopskit.tracking.entities import (
-    Artifact,
-    ArtifactLogged,
-    Ended,
-    Experiment,
-    MetricHistory,
-    MetricsLogged,
-    ParamsLogged,
-    RunRecord,
-    Started,
-    TagsSet,
-)
-from mlopskit.tracking.escapes import (
-    is_plain,
-    key_to_store,
-    param_to_text,
-    shown,
-    tag_to_text,
-)
+from mlopskit.tracking.entities import Artifact, ArtifactUse, Experiment
+from mlopskit.tracking.escapes import key_to_store
+from mlopskit.tracking.mlflow_writer import Writer, experiment_id, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from mlflow.entities import Run as MlflowRun
 
     from mlopskit.tool import Context
-    from mlopskit.tracking.entities import Batch, Number
+    from mlopskit.tracking.entities import Batch, MetricHistory, Number, RunRecord
     from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {
@@ -82,16 +57,16 @@ CAPABILITIES = {
     "artifact_references": "emulated: the address is kept in a tag of the run",
     "artifacts": "emulated: digests and types are kept in tags of the run",
     "charts": "emulated: MLflow's pages show the pictures that are kept beside the data",
-    "datasets": "native",
+    "datasets": "emulated: MLflow's pages show them; whole digests and columns are kept in tags",
     "delete": "emulated: MLflow marks the run as deleted; 'mlflow gc' removes it",
     "exactly_once": "emulated: MLflow stores an equal row once, and no two records make equal rows",
-    "experiments": "native",
+    "experiments": "emulated: a deleted one is renamed, since MLflow keeps its name taken",
     "foreign_runs": "native",
     "groups": "emulated: kept in tags; notes are MLflow's own",
     "heartbeat": "emulated: kept in a tag",
     "lost_runs": "emulated: a tag names the owning process; a lost run is KILLED, with a tag",
     "nested_runs": "native",
-    "numbers": "emulated: infinities, -0.0 and large ints are kept in a JSON file of the run",
+    "numbers": "emulated: infinities, -0.0 and large ints are kept in JSON files of the run",
     "offline": "native",
     "overwrite_params": "emulated: the new value is kept in a tag, since MLflow's params are final",
     "resume": "native",
@@ -100,7 +75,6 @@ CAPABILITIES = {
     "unicode_names": "emulated: what MLflow refuses is escaped, such as _mk_acc_40_1 for acc@1",
 }
 
-REFUSED: Final = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
 REACHED_FOR_S: Final = 5.0
 
 
@@ -151,14 +125,14 @@ class MlflowTracker(Tracker):
         """MLflow's client. Its first use makes or upgrades a database, under a file lock."""
         pid = os.getpid()
         if pid not in self._clients:
-            with _translated(), layout.store_lock(self.uri):
+            with translated(), layout.store_lock(self.uri):
                 self._clients.setdefault(pid, MlflowClient(self.uri))
         return self._clients[pid]
 
     def ping(self, timeout_s: float = 5.0) -> None:
         """Ask a server for its health once, or a database for its first experiment."""
         if not self.uri.startswith(("http://", "https://")):
-            with _translated():
+            with translated():
                 self.native.search_experiments(max_results=1)
             return
         try:
@@ -182,168 +156,41 @@ class MlflowTracker(Tracker):
         run = self._run(id)
         return f"{self.uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
 
-    # Writing.
-
     def write(self, batch: Batch) -> None:
         """Write to MLflow. What comes again is stored once."""
-        client, begun = self._client(), batch.records
-        with _translated(batch.run_id):
-            if begun and isinstance(begun[0], Started):
-                self._start(batch.run_id, begun[0])
-                begun = begun[1:]
-            if not begun:
-                return
-            own = self._own_id(batch.run_id)
-            self._log_metrics(own, batch, [r for r in begun if isinstance(r, MetricsLogged)])
-            for record in begun:
-                if isinstance(record, ParamsLogged):
-                    self._log_params(own, record)
-                elif isinstance(record, TagsSet):
-                    tags = [tag for key, value in record.tags.items() for tag in _tag(key, value)]
-                    self._set_tags(own, tags)
-                elif isinstance(record, ArtifactLogged):
-                    self._log_artifact(own, record)
-                elif isinstance(record, Ended):
-                    self._end(client, own, record)
+        client = self._client()
+        with translated(batch.run_id):
+            made = Writer(client, self._own_id, self._experiment_id).write(batch)
+        if made is not None:
+            self._known[batch.run_id] = made
 
-    def _start(self, id: str, record: Started) -> None:
-        client = self.native
-        if record.resumed:
-            own = self._own_id(id)
-            client.update_run(own, status="RUNNING")
-            client.set_tag(own, layout.OWN + "owner", record.owner)
-            client.set_tag(own, layout.OWN + "status", "")
-            return
-        with suppress(NotFound):
-            self._own_id(id)
-            return
-        tags = {layout.OWN + "run_id": id, layout.OWN + "owner": record.owner}
-        if record.parent_id is not None:
-            tags[layout.OWN + "parent"] = record.parent_id
-            with suppress(NotFound):
-                tags[layout.PARENT] = self._own_id(record.parent_id)
-        run = client.create_run(
-            self._experiment_id(record.experiment),
-            start_time=record.time_ms,
-            tags=tags,
-            run_name=record.name,
-        )
-        self._known[id] = run.info.run_id
+    # Experiments.
 
-    def _experiment_id(self, name: str) -> str:
-        if name not in self._experiments:
-            client = self.native
+    def list_experiments(self) -> list[Experiment]:
+        """List the active experiments. MLflow does not count runs cheaply."""
+        with translated():
+            return [
+                Experiment(name=each.name, description=each.tags.get(layout.NOTES, ""))
+                for each in layout.experiments(self._client())
+            ]
+
+    def write_experiment(self, name: str, description: str) -> None:
+        """Write MLflow's note of an experiment, of at most 5,000 characters."""
+        client = self._client()
+        with translated():
+            client.set_experiment_tag(self._experiment_id(name), layout.NOTES, description)
+
+    def remove_experiment(self, name: str) -> None:
+        """Mark an experiment as deleted under another name, so that its own is free again."""
+        client = self._client()
+        with translated():
             found = client.get_experiment_by_name(name)
-            if found is None:
-                try:
-                    self._experiments[name] = client.create_experiment(name)
-                except MlflowException:
-                    # Another process was quicker; else the reason is the first one.
-                    found = client.get_experiment_by_name(name)
-                    if found is None:
-                        raise
-            if found is not None:
-                self._experiments[name] = found.experiment_id
-        return self._experiments[name]
-
-    def _log_metrics(self, own: str, batch: Batch, records: Sequence[MetricsLogged]) -> None:
-        rows: list[Metric] = []
-        odd: dict[str, list[tuple[int, int, Number]]] = {}
-        named: dict[str, RunTag] = {}
-        for record in records:
-            for key, value in record.metrics.items():
-                stored = key_to_store(key)
-                named.update((tag.key, tag) for tag in _names(key, stored))
-                if not is_plain(record.step, value):
-                    odd.setdefault(key, []).append((record.step, record.time_ms, value))
-                if -(1 << 63) <= record.step < 1 << 63:
-                    rows.append(Metric(stored, shown(value), record.time_ms, record.step))
-        for part in layout.parts(rows, layout.METRICS):
-            self.native.log_batch(own, metrics=part)
-        if odd:
-            place = f"{batch.source}-{records[0].position}"
-            self.native.log_text(own, json.dumps(odd), f"mlopskit/odd/{place}.json")
-            before = self.native.get_run(own).data.tags
-            for key, points in odd.items():
-                tag = layout.own_key("odd", key)
-                last = max(
-                    [*points, *layout.last_odd(before.get(tag))], key=lambda point: point[:2]
-                )
-                named[tag] = RunTag(tag, json.dumps(last))
-        self._set_tags(own, list(named.values()))
-
-    def _log_params(self, own: str, record: ParamsLogged) -> None:
-        params: list[Param] = []
-        tags: list[RunTag] = []
-        stored = self.native.get_run(own).data.params if record.overwrite else {}
-        for key, value in record.params.items():
-            name = key_to_store(key)
-            text = param_to_text(value)
-            if len(text) > layout.LONGEST_PARAM:
-                text = self._aside(own, text)
-            tags += _names(key, name)
-            if stored.get(name, text) != text:
-                tags += [
-                    RunTag(layout.own_key("param", key), text),
-                    *_names(key, layout.own_key("param", key)),
-                ]
-            else:
-                params.append(Param(name, text))
-        for part in layout.parts(params, layout.PARAMS_OR_TAGS):
-            self.native.log_batch(own, params=part)
-        self._set_tags(own, tags)
-
-    def _aside(self, own: str, text: str) -> str:
-        """Keep a text that is too long for its row as a file, and return what names it."""
-        path = f"mlopskit/long/{sha256(text.encode()).hexdigest()}.txt"
-        self.native.log_text(own, text, path)
-        return json.dumps({"$": "file", "v": path})
-
-    def _set_tags(self, own: str, tags: Sequence[RunTag]) -> None:
-        short = [
-            tag
-            if len(tag.value) <= layout.LONGEST_TAG
-            else RunTag(tag.key, self._aside(own, tag.value))
-            for tag in tags
-        ]
-        for part in layout.parts(short, layout.PARAMS_OR_TAGS):
-            self.native.log_batch(own, tags=part)
-
-    def _log_artifact(self, own: str, record: ArtifactLogged) -> None:
-        for artifact, source in record.files:
-            if source is not None:
-                self._log_file(own, artifact, source)
-        tags = [
-            RunTag(
-                layout.OWN + "file." + sha256(artifact.name.encode()).hexdigest()[:32],
-                artifact.model_dump_json(),
-            )
-            for artifact, _ in record.files
-        ]
-        self._set_tags(own, tags)
-
-    def _log_file(self, own: str, artifact: Artifact, source: Path) -> None:
-        stored = layout.stored_path(artifact.name)
-        if not source.exists():
-            raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
-        with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-            path = Path(folder, Path(stored).name)
-            with disk_errors(path):
-                os.link(source, path)
-            parent = Path(stored).parent.as_posix()
-            self.native.log_artifact(own, str(path), None if parent == "." else parent)
-
-    def _end(self, client: MlflowClient, own: str, record: Ended) -> None:
-        if record.status == "lost":
-            run = client.get_run(own)
-            mine = (
-                layout.text_of(self.native, own, run.data.tags.get(layout.OWN + "owner", ""))
-                == record.owner
-            )
-            if run.info.status != "RUNNING" or not mine:
-                return
-            client.set_tag(own, layout.OWN + "status", "lost")
-        client.set_terminated(own, layout.TO_MLFLOW[record.status], record.time_ms)
+            if found is None or found.lifecycle_stage != "active":
+                raise NotFound("experiment", name)
+            client.rename_experiment(found.experiment_id, f"{name} (deleted {found.experiment_id})")
+            client.delete_experiment(found.experiment_id)
+        self._experiments.pop(name, None)
+        self._known.clear()
 
     # Reading.
 
@@ -354,70 +201,99 @@ class MlflowTracker(Tracker):
     def scan_runs(
         self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
     ) -> Iterator[RunRecord]:
-        """Yield runs, the latest first, a page at a time."""
+        """Yield runs, a page at a time; MLflow filters as far as it can."""
         client = self._client()
-        with _translated():
+        with translated():
             ids = self._experiment_ids(experiment)
+            wanted = pushed.filter_of(where, self._is_kept_apart)
+        keys = pushed.order_of(order if self.sorts(order) else ())
         token = None
         while ids:
-            with _translated():
+            with translated():
                 page = client.search_runs(
-                    ids,
-                    max_results=layout.PAGE,
-                    order_by=["attributes.start_time DESC"],
-                    page_token=token,
+                    ids, wanted, max_results=layout.PAGE, order_by=keys, page_token=token
                 )
-                yield from [self._record(run) for run in page]
+                found = [self._record(run) for run in page]
+            yield from found
             token = page.token
             if not token:
                 return
+
+    def sorts(self, order: Sequence[Order]) -> bool:
+        """Sort by metrics of which MLflow holds every value, and by the start."""
+        with translated():
+            return pushed.sorts(order, self._is_kept_apart)
 
     def read_metric_history(
         self, id: str, key: str, max_points: int | None = None
     ) -> MetricHistory:
         """Read one metric: MLflow's rows, with the odd numbers in their places."""
         run = self._run(id)
-        own = run.info.run_id
+        own, tags = run.info.run_id, run.data.tags
         name = key_to_store(key) if layout.is_ours(run) else key
-        with _translated(id):
+        with translated(id):
             rows = self.native.get_metric_history(own, name)
-            points: dict[tuple[int, int], Number] = {(m.timestamp, m.step): m.value for m in rows}
-            if len(points) < len(rows):
+            if not layout.is_ours(run):
+                if not rows:
+                    raise NotFound("metric", key, self._record(run).metrics)
                 return layout.history_of([(m.timestamp, m.step, m.value) for m in rows])
-            if layout.own_key("odd", key) in run.data.tags:
-                for step, time_ms, value in layout.odd_points(self.native, own, key):
-                    points[time_ms, step] = value
-        if not points:
+            children: list[layout.Point] = []
+            if layout.CHILDREN_TAG in tags:
+                children = layout.kept_points(self.native, own, layout.CHILDREN, key)
+                rows = [row for row in rows if not row.timestamp & 1]
+            points: dict[tuple[int, int], Number] = {(m.timestamp, m.step): m.value for m in rows}
+            if layout.own_key("odd", key) in tags:
+                for step, time_ms, value in layout.kept_points(self.native, own, layout.ODD, key):
+                    if not (children and time_ms & 1):
+                        points[time_ms, step] = value
+        if not points and not children:
             raise NotFound("metric", key, self._record(run).metrics)
-        return layout.history_of([(*place, points[place]) for place in sorted(points)])
+        found = [(*place, value) for place, value in points.items()]
+        found += [(time_ms, step, value) for step, time_ms, value in children]
+        return layout.history_of(sorted(found, key=lambda each: each[:2]))
 
-    def list_experiments(self) -> list[Experiment]:
-        """List the active experiments. MLflow does not count runs cheaply."""
-        with _translated():
-            found = layout.experiments(self._client())
-        return [Experiment(name=name) for name in sorted(found)]
+    def find_artifact(self, name: str, alias: str, experiment: str) -> ArtifactUse | None:
+        """Ask MLflow for the runs that have logged something by that name."""
+        client = self._client()
+        tag = layout.files_key(name)
+        newest: ArtifactUse | None = None
+        token = None
+        while True:
+            with translated():
+                ids = self._experiment_ids(experiment)
+                if not ids:
+                    return None
+                page = client.search_runs(
+                    ids, f"tags.`{tag}` IS NOT NULL", max_results=layout.PAGE, page_token=token
+                )
+                for run in page:
+                    text = layout.text_of(client, run.info.run_id, run.data.tags[tag])
+                    files = tuple(Artifact(**each) for each in json.loads(text))
+                    known = alias == "latest" or alias in files[0].aliases
+                    if known and (newest is None or _is_newer(files, newest.files)):
+                        own = run.data.tags[layout.OWN + "run_id"]
+                        newest = ArtifactUse(run_id=own, name=name, alias=alias, files=files)
+            token = page.token
+            if not token:
+                return newest
 
     def read_artifacts(self, id: str) -> list[Artifact]:
         """List the files of a run; of a foreign run without digests."""
         run = self._run(id)
-        if not layout.is_ours(run):
-            with _translated(id):
-                return sorted(
-                    layout.walk(self.native, run.info.run_id, ""), key=lambda each: each.name
+        own = run.info.run_id
+        with translated(id):
+            if layout.is_ours(run):
+                return layout.files_of(
+                    run.data.tags, lambda text: layout.text_of(self.native, own, text)
                 )
-        texts = [v for k, v in run.data.tags.items() if k.startswith(layout.OWN + "file.")]
-        found = [
-            Artifact.model_validate_json(layout.text_of(self.native, run.info.run_id, t))
-            for t in texts
-        ]
-        return sorted(found, key=lambda each: each.name)
+            return sorted(layout.walk(self.native, own, ""), key=lambda each: each.name)
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Download a file."""
         run = self._run(id)
         stored = layout.stored_path(artifact.name) if layout.is_ours(run) else artifact.name
         with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
-            with _translated(id):
+            with translated(id):
                 path = self.native.download_artifacts(run.info.run_id, stored, folder)
             with disk_errors(destination):
                 os.replace(path, destination)
@@ -425,7 +301,7 @@ class MlflowTracker(Tracker):
     def remove_run(self, id: str) -> None:
         """Mark a run as deleted."""
         run = self._run(id)
-        with _translated(id):
+        with translated(id):
             self.native.delete_run(run.info.run_id)
         self._known.pop(id, None)
 
@@ -441,7 +317,7 @@ class MlflowTracker(Tracker):
 
     def _run(self, id: str) -> MlflowRun:
         client = self._client()
-        with _translated(id):
+        with translated(id):
             try:
                 own = self._own_id(id)
             except NotFound:
@@ -466,17 +342,30 @@ class MlflowTracker(Tracker):
 
     def _experiment_ids(self, experiment: str | None) -> list[str]:
         if experiment is None:
-            return list(layout.experiments(self.native).values())
+            return [each.experiment_id for each in layout.experiments(self.native)]
         found = self.native.get_experiment_by_name(experiment)
         return [found.experiment_id] if found and found.lifecycle_stage == "active" else []
 
-    def _experiment_name(self, experiment_id: str) -> str:
+    def _experiment_id(self, name: str) -> str:
+        if name not in self._experiments:
+            self._experiments[name] = experiment_id(self.native, name)
+        return self._experiments[name]
+
+    def _experiment_name(self, id: str) -> str:
         for name, known in self._experiments.items():
-            if known == experiment_id:
+            if known == id:
                 return name
-        name = str(self.native.get_experiment(experiment_id).name)
-        self._experiments[name] = experiment_id
+        name = str(self.native.get_experiment(id).name)
+        self._experiments[name] = id
         return name
+
+    def _is_kept_apart(self, kind: str, key: str) -> bool:
+        """Tell whether any run keeps values of a key where MLflow does not look."""
+        tag = layout.own_key(kind, key)
+        ids = self._experiment_ids(None)
+        return bool(
+            ids and self.native.search_runs(ids, f"tags.`{tag}` IS NOT NULL", max_results=1)
+        )
 
     def _record(self, run: MlflowRun) -> RunRecord:
         own = run.info.run_id
@@ -484,27 +373,9 @@ class MlflowTracker(Tracker):
         return layout.record_of(run, name, lambda text: layout.text_of(self.native, own, text))
 
 
-@contextmanager
-def _translated(id: str = "") -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as exc:
-        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise NotFound("run", id) from exc
-        if exc.error_code == "RESOURCE_ALREADY_EXISTS" or "Changing param values" in str(exc):
-            raise Conflict(str(exc)) from exc
-        if exc.error_code in REFUSED:
-            raise InvalidInput(str(exc)) from exc
-        raise BackendError(str(exc)) from exc
-
-
-def _tag(key: str, value: str) -> list[RunTag]:
-    stored = key_to_store(key, reserved=layout.RESERVED)
-    return [RunTag(stored, tag_to_text(value)), *_names(key, stored)]
-
-
-def _names(key: str, stored: str) -> list[RunTag]:
-    return [RunTag(*pair) for pair in layout.hashed_name(key, stored).items()]
+def _is_newer(files: Sequence[Artifact], than: Sequence[Artifact]) -> bool:
+    one, other = files[0].logged_at, than[0].logged_at
+    return one is not None and (other is None or one >= other)
 
 
 @hookimpl

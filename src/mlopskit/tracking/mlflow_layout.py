@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import ConfigError
 from mlopskit.storage import disk_errors, make_private_folder
-from mlopskit.tracking.entities import Artifact, MetricHistory, RunRecord
+from mlopskit.tracking.entities import Artifact, ArtifactUse, Dataset, MetricHistory, RunRecord
 from mlopskit.tracking.escapes import (
     HASHED,
     key_from_store,
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlflow import MlflowClient
+    from mlflow.entities import DatasetInput
+    from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities import Run as MlflowRun
 
     from mlopskit.tracking.entities import Number, Status
@@ -52,8 +54,13 @@ TO_MLFLOW: Final[Mapping[Status, str]] = {
     "lost": "KILLED",
 }
 OWN: Final = "mlopskit."
-RESERVED: Final = (OWN, "mlflow.runName", "mlflow.parentRunId")
 PARENT: Final = "mlflow.parentRunId"
+NOTES: Final = "mlflow.note.content"
+RESERVED: Final = (OWN, "mlflow.runName", PARENT, NOTES)
+HEARTBEAT: Final = OWN + "heartbeat"
+ODD: Final = "mlopskit/odd"
+CHILDREN: Final = "mlopskit/children"
+CHILDREN_TAG: Final = OWN + "children"
 PAGE: Final = 500
 LONGEST_PARAM: Final = 6000
 LONGEST_TAG: Final = 5000
@@ -118,6 +125,7 @@ def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> R
         "experiment": experiment,
         "started_at": _time(info.start_time),
         "ended_at": _time(info.end_time),
+        "notes": tag_from_text(fetch(tags.get(NOTES, ""))),
     }
     if not is_ours(run):
         return RunRecord(
@@ -126,6 +134,7 @@ def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> R
             params=run.data.params,
             tags=tags,
             parent_id=tags.get(PARENT),
+            datasets=tuple(map(_dataset, run.inputs.dataset_inputs if run.inputs else [])),
             **_last(points),
             **common,
         )
@@ -152,22 +161,27 @@ def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> R
             if not key.startswith(RESERVED)
         },
         parent_id=tags.get(OWN + "parent"),
+        group=tags.get(OWN + "group"),
+        job_type=tags.get(OWN + "job_type"),
+        datasets=tuple(Dataset.model_validate_json(fetch(t)) for t in _placed(tags, "dataset")),
+        inputs=tuple(ArtifactUse.model_validate_json(fetch(t)) for t in _placed(tags, "input")),
+        heartbeat_at=_time(int(tags.get(HEARTBEAT, 0)) or None),
         owner=fetch(tags.get(OWN + "owner", "")),
         **_last(points),
         **common,
     )
 
 
-def experiments(client: MlflowClient) -> dict[str, str]:
-    """Return the ids of the active experiments by name."""
-    found = {}
+def experiments(client: MlflowClient) -> list[MlflowExperiment]:
+    """Return the active experiments, by name."""
+    found: list[MlflowExperiment] = []
     token = None
     while True:
         page = client.search_experiments(max_results=PAGE, page_token=token)
-        found.update({each.name: each.experiment_id for each in page})
+        found += page
         token = page.token
         if not token:
-            return found
+            return sorted(found, key=lambda each: str(each.name))
 
 
 def text_of(client: MlflowClient, run: str, text: str) -> str:
@@ -179,13 +193,67 @@ def text_of(client: MlflowClient, run: str, text: str) -> str:
         return Path(path).read_text(encoding="utf-8")
 
 
-def odd_points(client: MlflowClient, run: str, key: str) -> list[Point]:
-    """Return all points of a series that MLflow cannot hold."""
+def kept_points(client: MlflowClient, run: str, where: str, key: str) -> list[Point]:
+    """Return the points of a series that are kept in the files of a folder of the run."""
     found: list[Point] = []
     with tempfile.TemporaryDirectory() as folder:
-        for path in Path(client.download_artifacts(run, "mlopskit/odd", folder)).iterdir():
-            found += json.loads(path.read_text()).get(key, [])
+        for path in sorted(Path(client.download_artifacts(run, where, folder)).iterdir()):
+            found += [tuple(point) for point in json.loads(path.read_text()).get(key, [])]
     return found
+
+
+def files_of(tags: Mapping[str, str], fetch: Callable[[str], str]) -> list[Artifact]:
+    """Return the files of a run of ours, by name; of two of one name the newer."""
+    found: dict[str, Artifact] = {}
+    for key, text in tags.items():
+        if not key.startswith(OWN + "files."):
+            continue
+        for said in json.loads(fetch(text)):
+            each = Artifact(**said)
+            before = found.get(each.name)
+            if before is None or _logged(each) >= _logged(before):
+                found[each.name] = each
+    return sorted(found.values(), key=lambda each: each.name)
+
+
+def files_key(logged_as: str) -> str:
+    """Return the tag that lists the files which were logged under a name."""
+    return f"{OWN}files.{sha256(logged_as.encode()).hexdigest()[:32]}"
+
+
+def placed(kind: str, time_ms: int, position: int) -> str:
+    """Return the tag of one of several things that are kept in their order."""
+    return f"{OWN}{kind}.{time_ms:015}.{position:015}"
+
+
+def _placed(tags: Mapping[str, str], kind: str) -> list[str]:
+    prefix = f"{OWN}{kind}."
+    return [tags[key] for key in sorted(tags) if key.startswith(prefix)]
+
+
+def _logged(artifact: Artifact) -> float:
+    return artifact.logged_at.timestamp() if artifact.logged_at else 0.0
+
+
+def _dataset(theirs: DatasetInput) -> Dataset:
+    """Return what a run that mlopskit did not write says of its data."""
+    data = theirs.dataset
+    role = next((t.value for t in theirs.tags or [] if t.key == "mlflow.data.context"), "")
+    try:
+        schema = json.loads(data.schema or "{}").get("mlflow_colspec", [])
+        columns = tuple((str(each["name"]), str(each["type"])) for each in schema)
+        rows = json.loads(data.profile or "{}").get("num_rows")
+        uri = json.loads(data.source or "{}").get("uri")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        columns, rows, uri = (), None, None
+    return Dataset(
+        name=data.name,
+        role=role or "training",
+        rows=rows if isinstance(rows, int) else None,
+        columns=columns,
+        uri=uri if isinstance(uri, str) else None,
+        source=data.source_type or "",
+    )
 
 
 def walk(client: MlflowClient, run: str, folder: str) -> Iterator[Artifact]:

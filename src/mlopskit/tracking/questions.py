@@ -158,6 +158,7 @@ def ordering(order: Sequence[Order]) -> tuple[Sql, str]:
             joins.append(f"left join series {name} on {name}.run = run.number and {name}.key = ?")
             given.append(each.field.key)
             column = f"{name}.last_number"
+            keys.append(f"{name}.run is null")
         else:
             column = SORTABLE[each.field.key]
         keys.append(f"{column} is null, {column} {'desc' if each.descending else 'asc'}")

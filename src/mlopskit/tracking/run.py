@@ -82,6 +82,7 @@ class Run(Contents):
         self._params: dict[str, Any] = dict(resumed.params) if resumed else {}
         self._last_step = max(resumed.last_steps.values(), default=-1) if resumed else -1
         self._last = (0, 0)
+        self._forked = 0
         self._pid = self._child = os.getpid()
         self._samples = 0
         self._finished = False
@@ -148,10 +149,11 @@ class Run(Contents):
             if step is None:
                 step = self._last_step + 1
             # Backends order by time and step: two points of one time must grow in their steps.
+            # Forked children have the odd milliseconds, so that no point of theirs is another's.
             last_ms, last_step = self._last
-            time_ms = time.time_ns() // 1_000_000
+            time_ms = time.time_ns() // 2_000_000 * 2 + self._forked
             if time_ms <= last_ms:
-                time_ms = last_ms if step > last_step else last_ms + 1
+                time_ms = last_ms if step > last_step else last_ms + 2
             self._write(["metrics", time_ms, step, checked])
             self._last = (time_ms, step)
             self._last_step = max(self._last_step, step)
@@ -355,11 +357,13 @@ class Run(Contents):
             self._feed = self._outbox.open_child(self.id, self.experiment)
             self._journal = self._feed.written
             self._child = os.getpid()
+            self._forked = 1
+            self._last = (0, 0)
         return False
 
     def _log_system(self, metrics: dict[str, float]) -> None:
         with self._journal.lock, suppress(MlopskitError):
-            self._write(["metrics", _now_ms(), self._samples, metrics])
+            self._write(["metrics", _now_ms() // 2 * 2, self._samples, metrics])
             self._samples += 1
 
     def _deliver(self, timeout_s: float | None) -> None:
