@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -8,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mlopskit.errors import IntegrityError, NotFound, StorageError
-from mlopskit.storage import Blobs, digest_of, make_private_folder, write_whole
+from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
+from mlopskit.storage import Blobs, check_digest, digest_of, make_private_folder, write_whole
 
 pytestmark = pytest.mark.core
 
@@ -152,3 +153,152 @@ def test_no_descriptor_stays_open(tmp_path: Path) -> None:
 
     after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
     assert after <= before + 1
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """Return a blob of another store."""
+    other = Blobs(tmp_path / "other")
+    return other.path(other.put(b"hello")[0])
+
+
+def test_a_blob_of_another_store_is_linked(tmp_path: Path, others: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+
+    assert blobs.put(others, digest=HELLO, link=True) == (HELLO, 5)
+    assert blobs.put(others, digest=HELLO, link=True) == (HELLO, 5)
+
+    assert blobs.verify(HELLO).samefile(others)
+    assert others.stat().st_nlink == 2
+    assert parts(tmp_path) == []
+    others.unlink()
+    assert blobs.verify(HELLO).read_bytes() == b"hello"
+
+
+def test_a_link_replaces_bytes_that_were_cut(tmp_path: Path, others: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.put(b"hello")
+    blobs.path(HELLO).chmod(0o600)
+    blobs.path(HELLO).write_bytes(b"hel")
+
+    blobs.put(others, digest=HELLO, link=True)
+
+    assert blobs.verify(HELLO).samefile(others)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o420, 0o402])
+def test_a_file_that_somebody_may_write_is_copied(tmp_path: Path, others: Path, mode: int) -> None:
+    others.chmod(mode)
+
+    Blobs(tmp_path / "blobs").put(others, digest=HELLO, link=True)
+
+    assert others.stat().st_nlink == 1
+    assert not Blobs(tmp_path / "blobs").verify(HELLO).samefile(others)
+
+
+def test_a_symbolic_link_and_a_file_without_a_digest_are_copied(
+    tmp_path: Path, others: Path
+) -> None:
+    (tmp_path / "symlink").symlink_to(others)
+
+    Blobs(tmp_path / "a").put(tmp_path / "symlink", digest=HELLO, link=True)
+    Blobs(tmp_path / "b").put(others, link=True)
+
+    assert others.stat().st_nlink == 1
+    for name in ("a", "b"):
+        assert not Blobs(tmp_path / name).verify(HELLO).is_symlink()
+
+
+def test_a_file_that_cannot_be_linked_is_copied(
+    tmp_path: Path, others: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert Blobs(tmp_path / "blobs").put(others, digest=HELLO, link=True) == (HELLO, 5)
+    assert not Blobs(tmp_path / "blobs").verify(HELLO).samefile(others)
+
+
+@pytest.mark.parametrize("source", [b"hellO", "file"])
+def test_other_bytes_than_were_promised_are_refused(tmp_path: Path, source: bytes | str) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    if isinstance(source, str):
+        (tmp_path / source).write_bytes(b"hellO")
+
+    with pytest.raises(IntegrityError):
+        blobs.put(source if isinstance(source, bytes) else tmp_path / source, digest=HELLO)
+
+    assert [path for path in blobs.root.rglob("*") if path.is_file()] == []
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("pieces", "size"),
+    [
+        ({}, 0),
+        ({}, 1),
+        ({}, 3 * MIB),
+        ({}, 3 * MIB + 1),
+        ({0: b"x"}, 3 * MIB),
+        ({3 * MIB - 1: b"x"}, 3 * MIB),
+        ({5 * MIB + 5: b"x" * MIB, 20 * MIB - 3: b"yyy"}, 40 * MIB + 7),
+        ({0: bytes(2 * MIB), 2 * MIB: b"x"}, 4 * MIB),
+    ],
+)
+def test_a_sparse_file_keeps_its_bytes_and_its_holes(
+    tmp_path: Path, pieces: dict[int, bytes], size: int
+) -> None:
+    source, got = tmp_path / "source", tmp_path / "got"
+    with source.open("wb") as file:
+        for place, content in pieces.items():
+            file.seek(place)
+            file.write(content)
+        file.truncate(size)
+    blobs = Blobs(tmp_path / "blobs")
+
+    digest, found = blobs.put(source)
+    blobs.copy(digest, got)
+
+    assert found == size
+    assert got.read_bytes() == source.read_bytes()
+    for path in (got, blobs.path(digest)):
+        assert path.stat().st_blocks * 512 <= sum(map(len, pieces.values())) + 4 * MIB
+
+
+def test_a_pipe_is_stored_like_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = subprocess.Popen(["sh", "-c", f"printf hello > '{tmp_path / 'pipe'}'"])
+
+    assert Blobs(tmp_path / "blobs").put(tmp_path / "pipe") == (HELLO, 5)
+    assert writer.wait() == 0
+
+
+def test_bytes_are_removed_once_and_for_all(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.put(b"hello")
+
+    assert blobs.has(HELLO)
+    blobs.remove(HELLO)
+    blobs.remove(HELLO)
+
+    assert not blobs.has(HELLO)
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", HELLO.upper(), HELLO + "\n", "md5:" + "0" * 64])
+def test_a_digest_is_written_in_one_way(digest: str) -> None:
+    assert check_digest(HELLO) == HELLO
+    with pytest.raises(InvalidInput, match="no digest such as"):
+        check_digest(digest)
+
+
+def test_a_file_system_that_knows_no_holes_is_read_byte_by_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "SEEK_DATA", 99)  # The answer is EINVAL, as of such a file system.
+    (tmp_path / "hello").write_bytes(b"hello")
+
+    assert Blobs(tmp_path / "blobs").put(tmp_path / "hello") == (HELLO, 5)

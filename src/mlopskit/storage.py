@@ -5,20 +5,24 @@ Those of object stores are in `addresses`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
+import uuid
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-CHUNK = 1 << 20
+CHUNK: Final = 1 << 20
+_ZEROS: Final = bytes(CHUNK)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -111,38 +115,82 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, source: Path | bytes) -> tuple[str, int]:
+    def put(self, source: Path | bytes, *, digest: str = "", link: bool = False) -> tuple[str, int]:
         """Store bytes, or a copy of a file, and return their digest and their size in bytes.
 
         Durable before it returns. A file that changes while it is read is stored as it was read.
 
+        Args:
+            source: The bytes, or the path of a file. Holes of a sparse file stay holes.
+            digest: What the source is known to have; other bytes are refused.
+            link: Share the disk blocks of a file that is known by `digest` and that nobody may
+                write, such as a blob of another store, instead of copying it. It is not read again
+                here: it was when it was first stored, and is whenever it leaves this store. Where
+                it cannot be linked, it is copied.
+
         Raises:
+            IntegrityError: If the source has another digest than `digest`.
             StorageError: If it cannot be read or written; nothing half-written stays.
         """
         make_private_folder(self.root)
         with disk_errors(self.root):
+            if link and digest and not isinstance(source, bytes):
+                size = self._link(source, digest)
+                if size is not None:
+                    return digest, size
             fd, name = tempfile.mkstemp(dir=self.root, prefix=".", suffix=".part")
             try:
                 with os.fdopen(fd, "wb") as file:
-                    digest, size = copy_bytes(source, file)
-                    path = self.path(digest)
-                    if path.exists() and path.stat().st_size == size:
-                        os.unlink(name)
-                        return digest, size
+                    found, size = copy_bytes(source, file)
+                    if digest and found != digest:
+                        raise IntegrityError(_named(source), digest, found)
+                    path = self.path(found)
+                    if _holds(path, size):
+                        return found, size
                     file.flush()
                     os.fsync(file.fileno())
                 os.chmod(name, 0o400)
-                make_private_folder(path.parent)
-                os.replace(name, path)
-                sync_folder(path.parent)
-            except BaseException:
+                self._place(name, path)
+            finally:
                 with suppress(FileNotFoundError):
                     os.unlink(name)
-                raise
-        return digest, size
+        return found, size
+
+    def _link(self, source: Path, digest: str) -> int | None:
+        """Link a file that nobody may write, and return its size; None where it must be copied."""
+        state = source.lstat()
+        writable = state.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISREG(state.st_mode) or writable or state.st_uid != os.geteuid():
+            return None
+        path = self.path(digest)
+        if _holds(path, state.st_size):
+            return state.st_size
+        name = self.root / f".{uuid.uuid4().hex}.part"
+        try:
+            os.link(source, name, follow_symlinks=False)
+        except OSError:  # Another file system, or one without links.
+            return None
+        try:
+            self._place(name, path)
+        finally:
+            # A link that is renamed over another one of the same file stays where it was.
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+        return state.st_size
+
+    def _place(self, name: str | Path, path: Path) -> None:
+        if not path.parent.is_dir():
+            make_private_folder(path.parent)
+            sync_folder(self.root)
+        os.replace(name, path)
+        sync_folder(path.parent)
 
     def has(self, digest: str) -> bool:
-        """Tell whether a digest's bytes are here."""
+        """Tell whether a digest's bytes are here. They are not read.
+
+        Raises:
+            NotFound: If it is no digest.
+        """
         return self.path(digest).is_file()
 
     def remove(self, digest: str) -> None:
@@ -156,10 +204,7 @@ class Blobs:
 
     def path(self, digest: str) -> Path:
         """Return where a digest's bytes are kept, whether or not they are there."""
-        kind, _, hexadecimal = digest.partition(":")
-        if kind != "sha256" or len(hexadecimal) != 64 or not hexadecimal.isalnum():
-            raise NotFound("digest", digest)
-        return self.root / hexadecimal[:2] / hexadecimal
+        return self.root / key_of(digest)
 
     def verify(self, digest: str) -> Path:
         """Return the path of a digest's bytes after reading all of them.
@@ -192,16 +237,28 @@ class Blobs:
                 raise IntegrityError(str(path), digest, found)
 
 
-def copy_bytes(source: Path | bytes, file: IO[bytes]) -> tuple[str, int]:
-    """Write bytes, or those of a file, to a new open one; return their digest and size.
+def key_of(digest: str) -> str:
+    """Return the relative path under which every store keeps a digest's bytes.
 
-    What is a hole in a sparse file stays one.
+    Raises:
+        NotFound: If it is no digest, so that nothing can be there.
+    """
+    if not _DIGEST.match(digest):
+        raise NotFound("digest", digest)
+    hexadecimal = digest.partition(":")[2]
+    return f"{hexadecimal[:2]}/{hexadecimal}"
+
+
+def copy_bytes(source: Path | bytes | Iterable[bytes], file: IO[bytes]) -> tuple[str, int]:
+    """Write bytes, those of a file, or chunks, to a new open file; return their digest and size.
+
+    A MiB of nothing but zeros becomes a hole, which takes no room on the disk.
     """
     hasher, size, hole = hashlib.sha256(), 0, False
     for chunk in chunks(source):
         hasher.update(chunk)
         size += len(chunk)
-        hole = len(chunk) == CHUNK and not chunk.strip(b"\0")
+        hole = chunk is _ZEROS or chunk == _ZEROS
         if hole:
             file.seek(len(chunk), os.SEEK_CUR)
         else:
@@ -211,11 +268,46 @@ def copy_bytes(source: Path | bytes, file: IO[bytes]) -> tuple[str, int]:
     return "sha256:" + hasher.hexdigest(), size
 
 
-def chunks(source: Path | bytes) -> Iterator[bytes]:
-    """Yield bytes, or those of a file, a MiB at a time."""
+def chunks(source: Path | bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """Yield bytes, or those of a file, a MiB at a time. The holes of a file are not read."""
     if isinstance(source, bytes):
-        yield source
+        for start in range(0, len(source), CHUNK):
+            yield source[start : start + CHUNK]
         return
-    with source.open("rb") as file:
-        while chunk := file.read(CHUNK):
+    if not isinstance(source, os.PathLike):
+        yield from source
+        return
+    with source.open("rb", buffering=0) as file:
+        while True:
+            for _ in range(_hole(file) // CHUNK):
+                yield _ZEROS
+                file.seek(CHUNK, os.SEEK_CUR)
+            chunk = file.read(CHUNK)
+            if not chunk:
+                return
             yield chunk
+
+
+def _hole(file: IO[bytes]) -> int:
+    """Return how many bytes of a hole lie ahead in a file, 0 where that is not known."""
+    if not hasattr(os, "SEEK_DATA") or not file.seekable():
+        return 0
+    here = file.tell()
+    try:
+        there = file.seek(here, os.SEEK_DATA)
+    except OSError as exc:
+        # ENXIO means that no data follows; anything else, that the file system cannot say.
+        there = os.fstat(file.fileno()).st_size if exc.errno == errno.ENXIO else here
+    file.seek(here)
+    return there - here
+
+
+def _holds(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _named(source: Path | bytes) -> str:
+    return "The content" if isinstance(source, bytes) else str(source)
