@@ -130,8 +130,11 @@ class Blobs:
 
         Raises:
             IntegrityError: If the source has another digest than `digest`.
+            InvalidInput: If `digest` is none.
             StorageError: If it cannot be read or written; nothing half-written stays.
         """
+        if digest:
+            check_digest(digest)
         make_private_folder(self.root)
         with disk_errors(self.root):
             if link and digest and not isinstance(source, bytes):
