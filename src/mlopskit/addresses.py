@@ -418,8 +418,9 @@ def _status(error: BaseException | None) -> int:
         response = getattr(error, "response", None)
         if isinstance(response, dict):  # botocore
             found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        else:  # aiohttp, azure and gcsfs, in this order
-            names = ("status", "status_code", "code")
+        else:  # aiohttp, azure and gcsfs, in this order. A `code` of others is none of a server.
+            theirs = type(error).__module__.partition(".")[0] in ("gcsfs", "google")
+            names = ("status", "status_code", *(["code"] if theirs else []))
             found = next((getattr(error, name) for name in names if hasattr(error, name)), None)
         if isinstance(found, int | str) and str(found).isdigit():
             return int(found)
