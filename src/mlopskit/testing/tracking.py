@@ -586,6 +586,8 @@ class TrackerContract(ContentsContract, ToolContract):
         self, tracker: Tracker, call: Callable[[Tracker], object]
     ) -> None:
         """No exception of the tool's own reaches the caller."""
+        if call is UNKNOWN_RUN["resume"]:
+            needs(tracker, "resume")
         with pytest.raises(NotFound, match=f"no run '{UNKNOWN}'"):
             call(tracker)
 
