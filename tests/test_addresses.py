@@ -381,7 +381,8 @@ def test_an_upload_and_a_download_hold_no_more_than_a_few_parts_in_memory(
         from pathlib import Path
         from mlopskit.addresses import blobs_at
         def peak():  # in MiB; that of `resource` is inherited from the parent
-            return int(re.search("VmHWM:.*?([0-9]+)", Path("/proc/self/status").read_text())[1]) >> 10
+            status = Path("/proc/self/status").read_text()
+            return int(re.search("VmHWM:.*?([0-9]+)", status)[1]) >> 10
         store = blobs_at("s3://bucket/memory", key="testing", secret="testing",
                          client_kwargs={"endpoint_url": sys.argv[1], "region_name": "us-east-1"})
         store.put(b"warm")

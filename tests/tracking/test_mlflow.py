@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import socket
-import subprocess
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.tracking.servers import mlflow_server
 
 from mlopskit.errors import ConfigError, Unavailable
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import Line, TrackerContract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 mlflow = pytest.importorskip("mlflow")
@@ -138,7 +135,7 @@ def test_a_server_that_refuses_costs_nothing_and_gets_all_of_it_later(
     assert status.pending > 0
 
     with (
-        server(line["location"], port, tmp_path),
+        mlflow_server(line["location"], tmp_path, port),
         Kit(tracking=down, home=tmp_path / "home") as kit,
     ):
         while True:
@@ -156,28 +153,6 @@ def test_a_server_that_refuses_costs_nothing_and_gets_all_of_it_later(
     assert path.read_text() == "hello"
     assert url is not None
     assert url.startswith(f"http://127.0.0.1:{port}/#/experiments/")
-
-
-@contextmanager
-def server(store: str, port: int, folder: Path) -> Iterator[None]:
-    """Run MLflow's server without its command line, which would take half a minute to start."""
-    code = f"import uvicorn; uvicorn.run('mlflow.server.fastapi_app:app', port={port})"
-    environment = {
-        **os.environ,
-        "_MLFLOW_SERVER_FILE_STORE": store,
-        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
-        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
-    }
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdout=log, stderr=log
-        )
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize("location", ["mlruns", "./mlruns", "file:///tmp/mlruns", "/tmp/mlruns"])

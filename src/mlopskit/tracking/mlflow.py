@@ -20,7 +20,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from mlopskit.capabilities import Capabilities
-from mlopskit.errors import NotFound, Unavailable
+from mlopskit.errors import MissingDependency, NotFound, Unavailable
 from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_filters as pushed
@@ -126,7 +126,12 @@ class MlflowTracker(Tracker):
         pid = os.getpid()
         if pid not in self._clients:
             with translated(), layout.store_lock(self.uri):
-                self._clients.setdefault(pid, MlflowClient(self.uri))
+                try:
+                    self._clients.setdefault(pid, MlflowClient(self.uri))
+                except ImportError as exc:  # The driver of a database is the user's choice.
+                    raise MissingDependency(
+                        f"MLflow at {self.target}", str(exc.name), f"pip install {exc.name}"
+                    ) from exc
         return self._clients[pid]
 
     def ping(self, timeout_s: float = 5.0) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.entities import Dataset as MlflowDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
 from mlopskit.errors import BackendError, Conflict, InvalidInput, NotFound
@@ -284,7 +284,10 @@ class Writer:
             if run.info.status != "RUNNING" or owner != record.owner:
                 return
             self._client.set_tag(own, layout.OWN + "status", "lost")
-        self._client.set_terminated(own, layout.TO_MLFLOW[record.status], record.time_ms)
+        # As `set_terminated` does it, which would also print an address to the standard output.
+        store = self._client._tracking_client.store
+        status = RunStatus.from_string(layout.TO_MLFLOW[record.status])
+        store.update_run_info(own, status, record.time_ms, None)
 
 
 @lru_cache(maxsize=4096)

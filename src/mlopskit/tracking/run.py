@@ -262,7 +262,7 @@ class Run(Contents):
         finally:
             self._outbox.shut(self._feed, status)
         try:
-            self._deliver(timeout_s)
+            self._deliver(timeout_s, patient=True)
         finally:
             self._tell(status)
 
@@ -366,9 +366,9 @@ class Run(Contents):
             self._write(["metrics", _now_ms() // 2 * 2, self._samples, metrics])
             self._samples += 1
 
-    def _deliver(self, timeout_s: float | None) -> None:
+    def _deliver(self, timeout_s: float | None, *, patient: bool = False) -> None:
         wait = self.patience_s if timeout_s is None else timeout_s
-        self._outbox.flush(self.id, wait)
+        self._outbox.flush(self.id, wait, patient=patient)
         lacking = {
             target: status
             for target, status in self.delivery.items()
