@@ -83,7 +83,9 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3(endpoint: str) -> dict[str, Any]:
-    return s3_options(endpoint)
+    # Two threads that replace the same object may make moto fail with a 500; S3 does not.
+    patient = {**QUICK, "retries": {"mode": "standard", "total_max_attempts": 8}}
+    return {**s3_options(endpoint), "config_kwargs": patient}
 
 
 @contextmanager
