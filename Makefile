@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint format bench docs clean
+.PHONY: demo test lint format bench kills soak docs clean
 
 demo: .venv/.demo
 	@$(BIN)/mlopskit demo $(ARGS)
@@ -25,6 +25,13 @@ format: .venv/.dev
 
 bench: .venv/.dev
 	@for script in benchmarks/*.py; do echo; echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# A thousand kills, and a day of runs: minutes each, and `make test` has a little of both.
+kills: .venv/.dev
+	@$(BIN)/python tests/tracking/kills.py --kills 1000 $(ARGS)
+
+soak: .venv/.dev
+	@$(BIN)/python tests/tracking/soak.py --runs 20000 $(ARGS)
 
 docs: .venv/.dev
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -89,8 +89,9 @@ def postgres() -> Iterator[str]:
         account = next(pwd.getpwnam(name) for name in ("postgres", "nobody") if _is_there(name))
         shutil.chown(data, account.pw_uid, account.pw_gid)
         user = {"user": account.pw_uid, "group": account.pw_gid}
-    start = [programs / "initdb", "-D", data, "-U", "test", "-E", "UTF8", "--locale=C", "-N"]
-    subprocess.run([*start, "-A", "trust"], check=True, capture_output=True, cwd="/", **user)
+    start = [str(programs / "initdb"), "-D", str(data), "-U", "test", "-A", "trust", "-N"]
+    start += ["-E", "UTF8", "--locale=C"]
+    subprocess.run(start, check=True, capture_output=True, cwd="/", **user)
     options = ["-p", str(port), "-k", "", "-h", "127.0.0.1", "-c", "fsync=off"]
     with (folder / "postgres.log").open("wb") as log:
         process = subprocess.Popen(

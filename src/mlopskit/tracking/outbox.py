@@ -439,15 +439,17 @@ def _settled(delivery: Delivery, place: Place, patience_s: float) -> bool:
 def _end(path: Path, about: About, offset: int) -> None:
     """Write that a run was lost, where its journal does not say how it ended."""
     reader = Reader(path, offset)
-    died_ms = 0
+    begun, died_ms = offset > 0, 0
     try:
         while found := reader.read(whole=True):
             for _, record in found:
                 if record[0] == "end":
                     return
-                died_ms = int(record[1])
+                begun, died_ms = True, int(record[1])
     finally:
         reader.close()
+    if not begun:
+        return  # Its process died before it said that there is a run.
     died_ms = died_ms or int(path.stat().st_mtime * 1000)
     journals.add_to(path, records.ended("lost", about.owner, died_ms))
 
