@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 MEGABYTE = 1_000_000
 FIRST_STEPS = """
 import mlopskit as mk
-assert [b.name for b in mk.backends("tracking")] == ["local", "mlflow"]
+assert [b.name for b in mk.backends("tracking")] == ["local", "mlflow", "wandb"]
 assert not mk.backends("tracking")[1].installed
 with mk.open_tracker() as tracker:
     with tracker.start_run(experiment="first", params={"lr": 0.1}) as run:

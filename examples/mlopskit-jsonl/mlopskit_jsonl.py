@@ -15,9 +15,15 @@ from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors, make_private_folder
 from mlopskit.tracking import Artifact, Experiment, MetricHistory, RunRecord, Tracker
 from mlopskit.tracking.entities import (
+    Alive,
     ArtifactLogged,
+    ArtifactUse,
+    ArtifactUsed,
+    Dataset,
+    DatasetLogged,
     Ended,
     MetricsLogged,
+    NotesSet,
     ParamsLogged,
     Started,
     TagsSet,
@@ -25,18 +31,25 @@ from mlopskit.tracking.entities import (
 from mlopskit.tracking.values import pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Record
-    from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {"package": "mlopskit-jsonl", "requires": {}}
 CAPABILITIES = {
+    "artifact_inputs": "native",
+    "artifact_references": "native",
     "artifacts": "native",
+    "charts": "emulated: kept as data and as pictures",
+    "datasets": "native",
     "delete": "native",
     "exactly_once": "native",
+    "experiments": "absent: a folder of runs says nothing about their experiments",
     "foreign_runs": "absent: nobody else writes these files",
+    "groups": "native",
+    "heartbeat": "native",
     "lost_runs": "native",
     "nested_runs": "native",
     "numbers": "native",
@@ -49,7 +62,10 @@ CAPABILITIES = {
 }
 KINDS: dict[str, type[Record]] = {
     kind.__name__: kind
-    for kind in (Started, ParamsLogged, MetricsLogged, TagsSet, ArtifactLogged, Ended)
+    for kind in (
+        *(Started, ParamsLogged, MetricsLogged, TagsSet, NotesSet, ArtifactLogged, ArtifactUsed),
+        *(DatasetLogged, Alive, Ended),
+    )
 }
 
 
@@ -90,12 +106,17 @@ class JsonlTracker(Tracker):
         for record in batch.records:
             fields = {name: getattr(record, name) for name in record.__slots__}
             if isinstance(record, ArtifactLogged):
-                kept = f"{record.artifact.digest.partition(':')[2]}.bin"
-                with disk_errors(run):
-                    shutil.copyfile(record.path, run / kept)
-                fields |= {"artifact": record.artifact.model_dump(), "path": kept}
+                for artifact, path in record.files:
+                    if path is not None:
+                        with disk_errors(run):
+                            shutil.copyfile(path, run / _kept(artifact))
+                fields["files"] = [each.model_dump(mode="json") for each, _ in record.files]
             elif isinstance(record, ParamsLogged):
                 fields["params"] = pack(record.params)  # Plain JSON knows no tuples.
+            elif isinstance(record, DatasetLogged):
+                fields["dataset"] = record.dataset.model_dump(mode="json")
+            elif isinstance(record, ArtifactUsed):
+                fields["use"] = record.use.model_dump(mode="json")
             lines.append(json.dumps([type(record).__name__, batch.source, fields]) + "\n")
         with disk_errors(run), (run / "records.jsonl").open("ab") as file:
             file.write("".join(lines).encode())
@@ -108,13 +129,17 @@ class JsonlTracker(Tracker):
             read.take(record)
         return read.run(id)
 
-    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+    def scan_runs(
+        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
+    ) -> Iterator[RunRecord]:
         found = [self.read_run(path.parent.name) for path in self.folder.glob("*/records.jsonl")]
         for run in sorted(found, key=lambda run: str(run.started_at), reverse=True):
             if experiment in (None, run.experiment):
                 yield run
 
-    def read_metric_history(self, id: str, key: str) -> MetricHistory:
+    def read_metric_history(
+        self, id: str, key: str, max_points: int | None = None
+    ) -> MetricHistory:
         points = [
             (record.step, record.metrics[key], record.time_ms)
             for record in self._records(id)
@@ -129,13 +154,17 @@ class JsonlTracker(Tracker):
         return [Experiment(name=name, runs=names.count(name)) for name in sorted(set(names))]
 
     def read_artifacts(self, id: str) -> list[Artifact]:
-        named = {r.artifact.name: r.artifact for r in self._files(id)}
+        named: dict[str, Artifact] = {}
+        for record in self._records(id):
+            if isinstance(record, ArtifactLogged):
+                # What was logged by a name before is replaced.
+                named = {n: each for n, each in named.items() if each.logged_as != record.name}
+                named |= {each.name: each for each, _ in record.files}
         return [named[name] for name in sorted(named)]
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
-        kept = next(r.path for r in self._files(id) if r.artifact.digest == artifact.digest)
         with disk_errors(destination):
-            shutil.copyfile(kept, destination)
+            shutil.copyfile(self._path(id).parent / _kept(artifact), destination)
 
     def remove_run(self, id: str) -> None:
         self._path(id)
@@ -147,9 +176,6 @@ class JsonlTracker(Tracker):
         if not id.isalnum() or not path.is_file():
             raise NotFound("run", id)
         return path
-
-    def _files(self, id: str) -> list[ArtifactLogged]:
-        return [record for record in self._records(id) if isinstance(record, ArtifactLogged)]
 
     def _records(self, id: str) -> Iterator[Record]:
         """Yield a run's records once each, in order; a last line cut by a crash comes again."""
@@ -164,10 +190,13 @@ class JsonlTracker(Tracker):
                 continue
             seen[source] = fields["position"]
             if kind == "ArtifactLogged":
-                fields["artifact"] = Artifact(**fields["artifact"])
-                fields["path"] = path.parent / fields["path"]
+                fields["files"] = tuple((Artifact(**each), None) for each in fields["files"])
             elif kind == "ParamsLogged":
                 fields["params"] = unpack(fields["params"])
+            elif kind == "DatasetLogged":
+                fields["dataset"] = Dataset(**fields["dataset"])
+            elif kind == "ArtifactUsed":
+                fields["use"] = ArtifactUse(**fields["use"])
             yield KINDS[kind](**fields)
 
 
@@ -180,14 +209,26 @@ class _Replay:
         self.tags: dict[str, str] = {}
         self.metrics: dict[str, int | float] = {}
         self.last_steps: dict[str, int] = {}
-        self.began_ms = 0
+        self.notes = ""
+        self.datasets: list[Dataset] = []
+        self.inputs: list[ArtifactUse] = []
+        self.began_ms = self.heard_ms = 0
+        self.first: Started | None = None
         self.end: Ended | None = None
 
     def take(self, record: Record) -> None:
+        self.heard_ms = max(self.heard_ms, record.time_ms)
         match record:
             case Started():
-                self.began_ms = self.began_ms if self.start else record.time_ms
+                if self.first is None:
+                    self.first, self.began_ms, self.notes = record, record.time_ms, record.notes
                 self.start, self.end = record, None
+            case NotesSet():
+                self.notes = record.notes
+            case DatasetLogged():
+                self.datasets.append(record.dataset)
+            case ArtifactUsed():
+                self.inputs.append(record.use)
             case ParamsLogged():
                 self.params |= record.params
             case TagsSet():
@@ -200,7 +241,7 @@ class _Replay:
                 self.end = record
 
     def run(self, id: str) -> RunRecord:
-        if self.start is None:
+        if self.start is None or self.first is None:
             raise NotFound("run", id)
         return RunRecord(
             id=id,
@@ -212,10 +253,20 @@ class _Replay:
             metrics=self.metrics,
             last_steps=self.last_steps,
             parent_id=self.start.parent_id,
+            group=self.first.group,
+            job_type=self.first.job_type,
+            notes=self.notes,
+            datasets=tuple(self.datasets),
+            inputs=tuple(self.inputs),
+            heartbeat_at=_time(self.heard_ms),
             started_at=_time(self.began_ms),
             ended_at=_time(self.end.time_ms) if self.end else None,
             owner=self.start.owner,
         )
+
+
+def _kept(artifact: Artifact) -> str:
+    return f"{artifact.digest.partition(':')[2]}.bin"
 
 
 def _time(milliseconds: int) -> datetime:

@@ -77,7 +77,7 @@ def block(
     folder: Path, backend: str, kills: int, found: dict[str, int], chance: random.Random
 ) -> None:
     """Kill some programs and syncs that share one store, and see what is there afterwards."""
-    run_to_end(lambda: opened(folder, backend).tracker.ping())
+    run_to_end(opened(folder, backend).tracker.ping)
     logged: dict[str, dict[str, Any]] = {}
     for _ in range(min(BLOCK, kills - found["killed"])):
         seed = chance.random()
