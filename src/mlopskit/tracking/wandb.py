@@ -12,15 +12,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
+from wandb.sdk import wandb_setup
+
 from mlopskit.capabilities import Capabilities
 from mlopskit.errors import ConfigError, Unavailable
 from mlopskit.hookspecs import hookimpl
 from mlopskit.tracking import wandb_layout
 from mlopskit.tracking.base import Tracker, TrackerOptions
-from mlopskit.tracking.entities import Experiment
+from mlopskit.tracking.entities import Experiment, MetricsLogged
 from mlopskit.tracking.wandb_kept import Kept
 from mlopskit.tracking.wandb_offline import OfflineStore
-from mlopskit.tracking.wandb_online import OnlineStore
+from mlopskit.tracking.wandb_online import OnlineStore, Server
 from mlopskit.tracking.wandb_writer import Writer, begun, ends, unknown
 
 if TYPE_CHECKING:
@@ -118,9 +120,7 @@ class WandbTracker(Tracker):
             raise ConfigError(f"{location!r} is no W&B project such as 'churn' or 'team/churn'.")
         self.project = project or env.get("WANDB_PROJECT") or PROJECT
         self.entity = entity or head or env.get("WANDB_ENTITY") or None
-        self.base_url = (base_url or env.get("WANDB_BASE_URL") or "https://api.wandb.ai").rstrip(
-            "/"
-        )
+        self._base_url = base_url or env.get("WANDB_BASE_URL")
         self.connect_timeout_s = connect_timeout_s
         self.location = folder
         self._api_key = api_key
@@ -130,6 +130,11 @@ class WandbTracker(Tracker):
     def exactly_once(self) -> bool:  # type: ignore[override]  # a class variable elsewhere
         """Whether a record that comes again is stored once: offline it is, online it reads once."""
         return True
+
+    @property
+    def base_url(self) -> str:
+        """The server: W&B's own, or that of ``wandb login --host``, where nobody named one."""
+        return (self._base_url or str(wandb_setup.singleton().settings.base_url)).rstrip("/")
 
     @property
     def folder(self) -> Path:
@@ -190,9 +195,8 @@ class WandbTracker(Tracker):
     def _new_store(self) -> OfflineStore | OnlineStore:
         if self.mode == "offline":
             return OfflineStore(self.folder, self.project, self.entity)
-        return OnlineStore(
-            self.base_url, self._api_key, self.entity, self.project, self.connect_timeout_s
-        )
+        server = Server(self.base_url, self._api_key, self.entity, self.project)
+        return OnlineStore(server, self.connect_timeout_s, self.flush_timeout_s)
 
     def _new_writer(self) -> Writer:
         settings: dict[str, Any] = {"mode": self.mode, "base_url": self.base_url}
@@ -238,7 +242,8 @@ class WandbTracker(Tracker):
         try:
             done = self._store.settle(opened)
         except Unavailable:
-            self._writer.forget(run_id)
+            if opened.stuck:
+                self._writer.forget(run_id)
             raise
         if opened.ended and done:
             self._writer.runs.pop(run_id, None)
@@ -249,13 +254,16 @@ class WandbTracker(Tracker):
         opened = self._writer.runs.get(batch.run_id)
         if opened is not None and not opened.ended:
             return opened
+        self._store.check()
         stored = self._store.stored(batch.run_id)
         start = begun(batch)
         if stored is not None:
             kept = stored.kept
         elif start is not None:
             kept = Kept(batch.run_id)
-            kept.apply(start, wandb_layout.short(batch.source))
+            for record in batch.records:
+                if not isinstance(record, MetricsLogged):
+                    kept.apply(record, wandb_layout.short(batch.source))
         else:
             raise unknown(batch.run_id)
         return self._writer.start(batch.run_id, kept, stored)

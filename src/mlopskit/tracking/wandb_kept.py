@@ -26,6 +26,7 @@ from mlopskit.tracking.wandb_layout import (
     ABOUT,
     DATA,
     EXACT,
+    EXPERIMENT,
     INPUTS,
     LAST,
     LONGEST_TAG,
@@ -103,6 +104,7 @@ class Kept:
     Attributes:
         about: Its experiment, name, status, owner, parent, group, job type, and times in
             milliseconds.
+        revision: Grows with every change of the config.
         last: The value at the last step, by key.
     """
 
@@ -115,6 +117,7 @@ class Kept:
     inputs: list[Any] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     last: dict[str, Point] = field(default_factory=dict)
+    revision: int = 0
 
     def apply(self, record: Record, source: str) -> set[str]:
         """Take a record in, once or again; return the config keys that it changes."""
@@ -174,14 +177,19 @@ class Kept:
                 started_ms=record.time_ms,
                 ended_ms=None,
             )
-        return {ABOUT}
+        return {ABOUT, EXPERIMENT}
 
     def config(self, keys: Iterable[str] | None = None) -> dict[str, Any]:
         """Return W&B's config, or only some keys of it."""
         exact = {k: v for k, v in self.params.items() if not (_shows(k) and is_plain(v))}
         everything = {key_to_wandb(key): shown(value) for key, value in self.params.items()}
         everything |= {
-            ABOUT: {**self.about, "notes": None if self.notes else ""},
+            ABOUT: {
+                **self.about,
+                "notes": None if self.notes else "",
+                "revision": self.revision,
+            },
+            EXPERIMENT: self.about.get("experiment"),
             EXACT: to_json(exact),
             TAGS: json.dumps(self.tags),
             DATA: json.dumps(self.data),
@@ -237,6 +245,7 @@ def kept_of(id: str, config: Mapping[str, Any], summary: Mapping[str, Any], note
     """Return what W&B keeps of a run of ours."""
     about = dict(config[ABOUT])
     emptied = about.pop("notes", None) == ""
+    revision = int(about.pop("revision", 0))
     exact = from_json(config.get(EXACT, "{}"))
     hidden = set(map(key_to_wandb, exact))
     last = json.loads(summary.get(LAST, "{}"))
@@ -251,6 +260,7 @@ def kept_of(id: str, config: Mapping[str, Any], summary: Mapping[str, Any], note
         inputs=json.loads(config.get(INPUTS, "[]")),
         names=json.loads(config.get(NAMES, "{}")),
         last={key: (point[0], point[1], point[2]) for key, point in last.items()},
+        revision=revision,
     )
 
 

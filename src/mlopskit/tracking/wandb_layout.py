@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Point = tuple[int, int, Number]  # step, milliseconds, value
 
 ABOUT: Final = "_mk"
+EXPERIMENT: Final = "_mk_experiment"
 EXACT: Final = "_mk_exact"
 TAGS: Final = "_mk_tags"
 DATA: Final = "_mk_data"
@@ -200,6 +201,14 @@ def status_of(exit_code: int | None, *, ended: bool) -> Status:
 def metric_name(stored: str, names: Mapping[str, str]) -> str:
     """Return our key for W&B's."""
     return key_from_store(stored, names)
+
+
+def time_of_text(text: str | None) -> datetime | None:
+    """Return a time in UTC of W&B's text."""
+    if not text:
+        return None
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def time_of(ms: int | None) -> datetime | None:

@@ -1,15 +1,471 @@
-"""Runs that lie on a W&B server."""
+"""Runs on a W&B server, read through W&B's public API; and how far the server has come."""
 
 from __future__ import annotations
 
-from typing import Any
+import base64
+import json
+import netrc
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import wandb
+
+from mlopskit.errors import BackendError, NotFound, Unavailable
+from mlopskit.storage import disk_errors
+from mlopskit.tracking import wandb_artifacts, wandb_kept
+from mlopskit.tracking import wandb_layout as layout
+from mlopskit.tracking.entities import Artifact
+from mlopskit.tracking.filters import Both, Comparison, In
+from mlopskit.tracking.owner import is_gone
+from mlopskit.tracking.wandb_service import BROKEN, service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlopskit.tracking.entities import MetricHistory, RunRecord
+    from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.wandb_kept import Kept
+    from mlopskit.tracking.wandb_writer import Open
+
+PAGE: Final = 100
+ROWS: Final = 1000
+REACHED_FOR_S: Final = 5.0
+FIRST_LOOK_S: Final = 0.05
+LONGEST_LOOK_S: Final = 2.0
+STUCK_S: Final = 60.0
+GONE_S: Final = 10.0
+STATES: Final = {"finished": "finished", "failed": "failed", "crashed": "lost", "killed": "killed"}
+_VIEWER: Final = "query Viewer { viewer { id entity username } }"
+_STATE: Final = """
+query RunResumeStatus($project: String, $entity: String, $name: String!) {
+  model(name: $project, entityName: $entity) {
+    id
+    name
+    entity { id name }
+    bucket(name: $name, missingOk: true) {
+      id
+      name
+      summaryMetrics
+      historyLineCount
+      historyTail
+      config
+    }
+  }
+}
+"""
+
+
+@dataclass(slots=True)
+class OnServer:
+    """What the server has of a run; see `wandb_writer.Stored`."""
+
+    kept: Kept
+    next_step: int
+    rows: dict[str, int]
+    artifacts: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where runs go: a server, and a project of it.
+
+    Attributes:
+        base_url: The server.
+        api_key: The key; that of the environment or of ``~/.netrc`` if None.
+        entity: W&B's entity; None for the default one.
+        project: W&B's project.
+    """
+
+    base_url: str
+    api_key: str | None
+    entity: str | None
+    project: str
 
 
 class OnlineStore:
-    """The runs of one project on a server."""
+    """The runs of one project on a server.
 
-    def __init__(self, *given: Any) -> None:
-        self.given = given
+    Args:
+        server: The server and the project.
+        timeout_s: How long the server may take to answer before it counts as down.
+        exit_s: How long the end of the program may wait for W&B's service.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
+    def __init__(self, server: Server, timeout_s: float, exit_s: float) -> None:
+        self._base_url = server.base_url
+        self._api_key = server.api_key
+        self._entity = server.entity
+        self._project = server.project
+        self._timeout_s = timeout_s
+        self._exit_s = exit_s
+        self._api: Any = None
+        self._reached = -REACHED_FOR_S
+        self._looks: dict[str, tuple[float, float, float]] = {}
+
+    @property
+    def native(self) -> Any:
+        """W&B's public API."""
+        if self._api is None:
+            service(self._exit_s)
+            with self._errors():
+                self._api = wandb.Api(
+                    overrides={"base_url": self._base_url},
+                    timeout=max(1, round(self._timeout_s)),
+                    api_key=self._key(),
+                )
+        return self._api
+
+    @property
+    def entity(self) -> str:
+        """W&B's entity."""
+        if self._entity is None:
+            self._entity = str(self._ask(_VIEWER, {})["viewer"]["entity"])
+        return self._entity
+
+    def ping(self, timeout_s: float) -> None:
+        """Ask the server who we are."""
+        self._ask(_VIEWER, {}, timeout_s)
+
+    def url(self, id: str) -> str | None:
+        """Return a run's page, where the entity is known."""
+        if self._entity is None:
+            return None
+        app = wandb.Settings(base_url=self._base_url).app_url.rstrip("/")
+        return f"{app}/{self._entity}/{self._project}/runs/{id}"
+
+    # Reading.
+
+    def read_run(self, id: str) -> RunRecord:
+        """Read one run."""
+        return self._record(self._run(id))
+
+    def scan_runs(self, experiment: str | None, where: Filter | None) -> Iterator[RunRecord]:
+        """Yield runs, the latest first, a page at a time."""
+        api = self._reachable()
+        wanted = pushed_down(where)
+        if experiment is not None and experiment != self._project:
+            wanted.append({f"config.{layout.EXPERIMENT}": experiment})
+        with self._errors():
+            api.flush()
+            runs = iter(
+                api.runs(
+                    f"{self.entity}/{self._project}",
+                    filters={"$and": wanted} if wanted else {},
+                    order="-created_at",
+                    per_page=PAGE,
+                    lazy=False,
+                )
+            )
+        while True:
+            try:
+                with self._errors():
+                    run = next(runs)
+            except (StopIteration, NotFound):
+                return
+            record = self._record(run)
+            if experiment in (None, record.experiment):
+                yield record
+
+    def history(self, id: str, key: str) -> MetricHistory:
+        """Read one metric: every row that has it."""
+        run = self._run(id)
+        with self._errors(id):
+            if not wandb_kept.is_ours(run.config):
+                rows = run.scan_history(page_size=ROWS, use_cache=False)
+                found = [point for name, point in layout.foreign_points(rows) if name == key]
+            else:
+                found = list(layout.points_of(self._rows(run), key))
+        if not found:
+            raise NotFound("metric", key, self._record(run).metrics)
+        return layout.history_of(found)
+
+    def artifacts(self, id: str) -> list[Artifact]:
+        """List the files, of each name the newest."""
+        run = self._run(id)
+        ours = wandb_kept.is_ours(run.config)
+        found: dict[str, Artifact] = {}
+        with self._errors(id):
+            for logged in self._logged(run):
+                if wandb_artifacts.is_ours(logged.metadata):
+                    said = wandb_artifacts.said_of(logged.metadata)
+                    found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
+                elif not ours:
+                    found.update((a.name, a) for a in _files(logged))
+        return list(found.values())
+
+    def copy(self, id: str, artifact: Artifact, destination: Path) -> None:
+        """Download a file."""
+        run = self._run(id)
+        with self._errors(id):
+            for logged in reversed(self._logged(run)):
+                entry = _entry(logged, artifact)
+                if entry is None:
+                    continue
+                with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
+                    path = logged.get_entry(entry).download(root=folder, skip_cache=True)
+                    with disk_errors(destination):
+                        os.replace(path, destination)
+                return
+        raise NotFound("artifact", artifact.name)
+
+    def remove(self, id: str) -> None:
+        """Delete a run with its artifacts."""
+        run = self._run(id)
+        with self._errors(id):
+            run.delete(delete_artifacts=True)
+
+    # Writing.
+
+    def check(self) -> None:
+        """Make sure that the server is there and knows us: W&B's SDK would ask on the terminal."""
+        if self._key() is None and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+            raise Unavailable(f"W&B at {self._base_url}", "there is no key; set WANDB_API_KEY")
+        self.ping(self._timeout_s)
+
+    def stored(self, id: str) -> OnServer | None:
+        """Return what the server has of a run of ours, or None."""
+        try:
+            run = self._run(id)
+        except NotFound:
+            return None
+        if not wandb_kept.is_ours(run.config):
+            return None
+        self._wait_for_writer(run.config[layout.ABOUT].get("owner") or "")
+        rows: dict[str, int] = {}
+        with self._errors(id):
+            run.load(force=True)
+            for row in self._rows(run):
+                place = layout.place_of(row)
+                if place is not None:
+                    rows[place.source] = max(place.position, rows.get(place.source, -1))
+            places = {
+                wandb_artifacts.said_of(each.metadata)["at"]
+                for each in self._logged(run)
+                if wandb_artifacts.is_ours(each.metadata)
+            }
+        return OnServer(self._kept(run), 0, rows, places)
+
+    def settle(self, opened: Open) -> bool:
+        """Ask the server how far it has come; tell whether it has all that was handed on."""
+        if opened.settled == opened.handed:
+            return True
+        run_id, now = opened.kept.id, time.monotonic()
+        look_at, pause, since = self._looks.get(run_id, (now, FIRST_LOOK_S, now))
+        if now < look_at:
+            return False
+        try:
+            pending = opened.uploads.first()
+        except Unavailable:
+            opened.stuck = True
+            raise
+        found = self._ask(
+            _STATE, {"project": self._project, "entity": self.entity, "name": run_id}
+        ).get("model")
+        bucket = (found or {}).get("bucket")
+        if not bucket:
+            raise Unavailable("W&B", f"it does not have the run {run_id} yet")
+        reached = _reached(opened, bucket)
+        for source, position in reached.items():
+            if position < pending.get(source, position + 1) and position > opened.settled.get(
+                source, -1
+            ):
+                opened.settled[source] = position
+                since, pause = now, FIRST_LOOK_S
+        if opened.settled == opened.handed:
+            self._looks.pop(run_id, None)
+            return True
+        if now - since > STUCK_S and not pending:
+            self._looks.pop(run_id, None)
+            opened.stuck = True
+            raise Unavailable("W&B", f"it has stored nothing of run {run_id} for {STUCK_S:.0f} s")
+        self._looks[run_id] = now + pause, min(LONGEST_LOOK_S, pause * 1.5), since
+        return False
+
+    # The server.
+
+    def _wait_for_writer(self, owner: str) -> None:
+        """Wait until the service of a dead process has ended, which may still send rows."""
+        if is_gone(owner) is not True:
+            return
+        pid = str(json.loads(owner)[3])
+        deadline = time.monotonic() + GONE_S
+        while _serves(pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _run(self, id: str) -> Any:
+        api = self._reachable()
+        with self._errors(id):
+            api.flush()
+            return api.run(f"{self.entity}/{self._project}/{id}")
+
+    def _logged(self, run: Any) -> list[Any]:
+        """Return what a run logged, the oldest first."""
+        found = list(run.logged_artifacts(per_page=PAGE))
+        return sorted(found, key=lambda each: str(each.created_at))
+
+    def _rows(self, run: Any) -> Iterator[dict[str, Any]]:
+        rows: Iterator[dict[str, Any]] = run.scan_history(page_size=ROWS, use_cache=False)
+        return rows
+
+    def _kept(self, run: Any) -> Kept:
+        return wandb_kept.kept_of(run.id, run.config, run.summary_metrics, run.notes or "")
+
+    def _record(self, run: Any) -> RunRecord:
+        if wandb_kept.is_ours(run.config):
+            return self._kept(run).record()
+        with self._errors(run.id):
+            rows = run.scan_history(page_size=ROWS, use_cache=False)
+            points = dict(layout.foreign_points(rows))
+        return layout.foreign(
+            run.id,
+            run.config,
+            run.tags,
+            points,
+            name=run.name or run.id,
+            experiment=self._project,
+            status=STATES.get(run.state, "running"),
+            group=run.group or None,
+            job_type=run.job_type or None,
+            notes=run.notes or "",
+            started_at=layout.time_of_text(run.created_at),
+            ended_at=layout.time_of_text(run.heartbeat_at) if run.state in STATES else None,
+        )
+
+    def _reachable(self) -> Any:
+        """Return the public API, after making sure that its retries will not be needed."""
+        if time.monotonic() - self._reached > REACHED_FOR_S:
+            self.ping(self._timeout_s)
+        return self.native
+
+    def _ask(
+        self, query: str, variables: dict[str, Any], timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Ask one question, without W&B's retries."""
+        name = query.split("(", 1)[0].split("{", 1)[0].split()[1]
+        body = json.dumps({"operationName": name, "query": query, "variables": variables})
+        auth = base64.b64encode(f"api:{self._key() or ''}".encode()).decode()
+        request = urllib.request.Request(  # noqa: S310 - the address is the user's own
+            f"{self._base_url}/graphql",
+            body.encode(),
+            {"Content-Type": "application/json", "Authorization": f"Basic {auth}"},
+        )
+        try:
+            with urllib.request.urlopen(  # noqa: S310 - likewise
+                request, timeout=timeout_s or self._timeout_s
+            ) as answer:
+                said = json.load(answer)
+        except urllib.error.HTTPError as exc:
+            if exc.code in (401, 403):
+                raise Unavailable(
+                    f"W&B at {self._base_url}",
+                    f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'",
+                ) from exc
+            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+        except (OSError, ValueError) as exc:
+            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+        if said.get("errors"):
+            raise BackendError(f"W&B does not answer {name}: {said['errors']}")
+        self._reached = time.monotonic()
+        data: dict[str, Any] = said["data"]
+        return data
+
+    def _key(self) -> str | None:
+        if self._api_key or os.environ.get("WANDB_API_KEY"):
+            return self._api_key or os.environ["WANDB_API_KEY"]
+        with suppress(OSError, netrc.NetrcParseError):
+            found = netrc.netrc(os.environ.get("NETRC")).authenticators(
+                urlsplit(self._base_url).hostname or ""
+            )
+            return found[2] if found else None
+        return None
+
+    @contextmanager
+    def _errors(self, id: str = "") -> Iterator[None]:
+        try:
+            yield
+        except ValueError as exc:  # Also of W&B's own class for an unknown run.
+            if "ould not find" in str(exc):
+                raise NotFound("run", id) from exc
+            raise BackendError(f"W&B: {exc}") from exc
+        except BROKEN as exc:
+            if "ould not find" in str(exc):
+                raise NotFound("run", id) from exc
+            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+        except wandb.Error as exc:
+            raise BackendError(f"W&B: {exc}{'' if self._key() else ' Set WANDB_API_KEY.'}") from exc
+
+
+def pushed_down(where: Filter | None) -> list[dict[str, Any]]:
+    """Return what W&B's server is asked of a filter: conditions that every match fulfils."""
+    if isinstance(where, Both) and where.word == "and":
+        return [each for part in where.parts for each in pushed_down(part)]
+    if isinstance(where, Comparison) and where.sign == "=" and isinstance(where.value, str):
+        return [{_path(where): where.value}] if _path(where) else []
+    if isinstance(where, In) and _path(where) and all(isinstance(v, str) for v in where.values):
+        return [{_path(where): {"$in": list(where.values)}}]
+    return []
+
+
+def _path(where: Comparison | In) -> str:
+    """Return where W&B has a field as we compare it; empty if it may hold it in another form."""
+    field = where.field
+    values = where.values if isinstance(where, In) else (where.value,)
+    plain = all(wandb_kept.is_plain(value) for value in values)
+    if field.kind == "params" and field.key.isidentifier() and field.key[0] != "_" and plain:
+        return f"config.{field.key}"
+    if (field.kind, field.key) == ("attributes", "id"):
+        return "name"
+    return ""
+
+
+def _reached(opened: Open, bucket: dict[str, Any]) -> dict[str, int]:
+    """Return how far the server has come, by journal: history, config and summary of one mark."""
+    summary = json.loads(bucket.get("summaryMetrics") or "{}")
+    config = json.loads(bucket.get("config") or "{}")
+    about = config.get(layout.ABOUT) or {}
+    tail = [json.loads(line) for line in json.loads(bucket.get("historyTail") or "[]")]
+    step = max((int(row.get("_step", -1)) for row in tail), default=-1)
+    mark = summary.get(layout.MARK)
+    if mark is None:
+        return {}
+    return opened.reached(int(mark), step=step, revision=(about.get("value") or {}).get("revision"))
+
+
+def _files(logged: Any) -> list[Artifact]:
+    """Return the files of an artifact that mlopskit did not log."""
+    name = logged.name.partition(":")[0]
+    return [
+        Artifact(
+            name=f"{name}/{path}", size=entry.size or 0, digest="", type=logged.type, logged_as=name
+        )
+        for path, entry in logged.manifest.entries.items()
+    ]
+
+
+def _entry(logged: Any, artifact: Artifact) -> str | None:
+    """Return the entry of an artifact of W&B's that is a file of ours, if it has it."""
+    if wandb_artifacts.is_ours(logged.metadata):
+        for each, entry in wandb_artifacts.files_of(wandb_artifacts.said_of(logged.metadata)):
+            if (each.name, each.digest) == (artifact.name, artifact.digest):
+                return entry
+        return None
+    head = logged.name.partition(":")[0] + "/"
+    return artifact.name.removeprefix(head) if artifact.name.startswith(head) else None
+
+
+def _serves(pid: str) -> bool:
+    """Tell whether W&B's service of a process still runs."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if b"wandb-core" in words[0] and pid.encode() in words:
+                return True
+    return False

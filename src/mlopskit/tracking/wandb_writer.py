@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import wandb
@@ -19,6 +20,7 @@ from mlopskit.tracking import wandb_artifacts
 from mlopskit.tracking import wandb_layout as layout
 from mlopskit.tracking.entities import ArtifactLogged, Ended, MetricsLogged, Started
 from mlopskit.tracking.wandb_service import service, translated
+from mlopskit.tracking.wandb_uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +52,15 @@ class Stored(Protocol):
     artifacts: set[str]
 
 
+@dataclass(slots=True)
+class Mark:
+    """What had been handed on at a mark: records, W&B's rows, and the revision of the config."""
+
+    handed: dict[str, int]
+    step: int
+    revision: int
+
+
 class Open:
     """One run that is open at W&B.
 
@@ -58,6 +69,7 @@ class Open:
         kept: What is known of the run.
         handed: The position of the last record that was handed on, by journal.
         marks: What had been handed on at each mark; the mark is in the run's summary.
+        stuck: It does not go on, and must be opened again.
     """
 
     def __init__(self, run: Any, kept: Kept, folder: Path, *, resumed: bool) -> None:
@@ -68,10 +80,12 @@ class Open:
         self.rows: dict[str, int] = {}
         self.artifacts: set[str] = set()
         self.handed: dict[str, int] = {}
-        self.marks: dict[int, dict[str, int]] = {}
-        self.uploads: list[tuple[str, int, wandb.Artifact]] = []
-        self.last_row: tuple[str, int] | None = None
+        self.marks: dict[int, Mark] = {}
+        self.uploads = Uploads()
+        self.configured: dict[str, Any] = {}
         self.ended = False
+        self.stuck = False
+        self._step = run.step
         self._stored: dict[str, str] = {}
         self._mark = time.time_ns() // 1_000_000
         self._marked_at = 0.0
@@ -81,16 +95,18 @@ class Open:
     def write(self, batch: Batch) -> None:
         """Hand records on, in their order."""
         source = layout.short(batch.source)
+        handed = self.handed.get(source, -1)
         changed: set[str] = set()
         waiting: list[list[tuple[str, str]]] = []
         names = len(self.kept.names)
         done = self.rows.get(source, -1)
         for record in batch.records:
+            if record.position <= handed:
+                continue  # W&B's service has it already.
             changed |= self.kept.apply(record, source)
             if isinstance(record, MetricsLogged):
                 if record.position > done:
                     waiting.append(layout.row_of(record, source, self._stored, self.kept.names))
-                    self.last_row = source, record.position
                 continue
             self._send(waiting)
             waiting = []
@@ -102,15 +118,19 @@ class Open:
         if changed:
             self._configure(changed)
         position = batch.records[-1].position
-        self.handed[source] = max(position, self.handed.get(source, -1))
+        self.handed[source] = max(position, handed)
         self.rows[source] = max(position, done)
+
+    def go_on_at(self, step: int) -> None:
+        """Count W&B's steps on from an earlier folder of the run."""
+        self._step = step
 
     def mark(self, *, now: bool = False) -> None:
         """Write the summary, with a mark that tells how far W&B has stored what was handed on."""
         if self.marked == self.handed or not (now or time.monotonic() - self._marked_at > MARK_S):
             return
         self._mark += 1
-        self.marks[self._mark] = dict(self.handed)
+        self.marks[self._mark] = Mark(dict(self.handed), self._step - 1, self.kept.revision)
         self.marked = dict(self.handed)
         self._marked_at = time.monotonic()
         self.run.summary.update({layout.LAST: self.kept.last_text(), layout.MARK: str(self._mark)})
@@ -119,12 +139,25 @@ class Open:
         """Write another mark soon: the last one was not seen."""
         self.marked = {}
 
-    def reached(self, mark: int) -> dict[str, int]:
-        """Return what had been handed on at a mark, by journal, and forget the earlier ones."""
-        known = self.marks.get(mark, {})
-        for earlier in [each for each in self.marks if each < mark]:
-            del self.marks[earlier]
-        return known
+    def reached(
+        self, mark: int, step: int | None = None, revision: int | None = None
+    ) -> dict[str, int]:
+        """Return what had been handed on at a mark, by journal.
+
+        Args:
+            mark: The last mark that is stored.
+            step: W&B's step of the last row that is stored, if rows go another way than marks.
+            revision: The revision of the config that is stored, likewise.
+        """
+        done: dict[str, int] = {}
+        for number in [each for each in self.marks if each <= mark]:
+            known = self.marks[number]
+            if (step is None or step >= known.step) and (
+                step is None or (revision or 0) >= known.revision
+            ):
+                done = known.handed
+                del self.marks[number]
+        return done
 
     def finish(self) -> None:
         """End W&B's run, as ours ended, and wait for its bytes to be written.
@@ -146,7 +179,8 @@ class Open:
         made, row = wandb_artifacts.made(record, source, self.kept, self.folder)
         with translated(f"the artifact {record.name!r}"):
             logged = self.run.log_artifact(made, aliases=list(record.files[0][0].aliases))
-            self.uploads.append((source, record.position, logged))
+            if not self.run.offline:
+                self.uploads.add(source, record.position, logged)
             if row:
                 self._log_media(record, source, row)
         self.artifacts.add(f"{source}:{record.position}")
@@ -163,11 +197,16 @@ class Open:
         except Exception as exc:  # noqa: BLE001 - the bytes are in the artifact, whatever W&B draws
             logger.warning("W&B does not draw %r: %s", record.name, exc)
             return
-        self.last_row = source, record.position
+        self._step += 1
 
     def _configure(self, changed: set[str]) -> None:
         run, kept = self.run, self.kept
-        run.config.update(kept.config(changed), allow_val_change=True)
+        config = kept.config(changed)
+        if any(self.configured.get(key, self) != value for key, value in config.items()):
+            kept.revision += 1
+            config = kept.config(changed | {layout.ABOUT})
+            run.config.update(config, allow_val_change=True)
+            self.configured |= config
         if layout.TAGS in changed and run.tags != kept.wandb_tags:
             run.tags = kept.wandb_tags
         if layout.ABOUT in changed and (run.notes or "") != kept.notes:
@@ -197,6 +236,7 @@ class Open:
 
             with translated("W&B's service"):
                 interface._asyncer.run(publish)
+            self._step += len(requests)
 
 
 class Writer:
@@ -255,6 +295,7 @@ class Writer:
                 job_type=about.get("job_type"),
                 notes=kept.notes or None,
                 tags=kept.wandb_tags or None,
+                config=kept.config() if stored is None or settings.mode == "offline" else None,
                 dir=str(self._folder),
                 settings=settings,
                 reinit="create_new",
@@ -266,8 +307,10 @@ class Writer:
             opened.rows.update(stored.rows)
             opened.artifacts |= stored.artifacts
             if settings.mode == "offline":
-                run.config.update(kept.config(), allow_val_change=True)
                 _skip_to(run, stored.next_step)
+                opened.go_on_at(stored.next_step)
+        if stored is None or settings.mode == "offline":
+            opened.configured = kept.config()
         self.runs[id] = opened
         return opened
 
