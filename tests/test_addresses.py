@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlopskit import addresses
-from mlopskit.addresses import BlobStore, RemoteBlobs, blobs_at, fetch, shown
+from mlopskit.addresses import BlobStore, RemoteBlobs, blobs_at, fetch, remote_errors, shown
 from mlopskit.errors import (
     IntegrityError,
     InvalidInput,
@@ -526,6 +526,31 @@ def test_what_a_web_server_answers_decides_the_error(
     assert type(caught.value) is error
     assert "hush9" not in str(caught.value)
     assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "error", "says"),
+    [
+        (OSError("Forbidden: https://h/o?token=hush9"), StorageError, "refuses: Forbidden"),
+        (OSError(errno.EIO, "Input/output error"), Unavailable, "cannot be reached: Input"),
+        (OSError(errno.ENOSPC, "No space left"), StorageError, "cannot be used: No space"),
+        (NotImplementedError(), StorageError, "for reading only"),
+        (ValueError("a key of 2000 bytes"), StorageError, "cannot be used: a key"),
+        (TimeoutError(), Unavailable, "cannot be reached: TimeoutError"),
+    ],
+)
+def test_what_a_file_system_raises_becomes_an_error_of_ours(
+    raised: Exception, error: type[MlopskitError], says: str
+) -> None:
+    with (
+        pytest.raises(error, match=f"gs://bucket/x.*{says}") as caught,
+        remote_errors("gs://bucket/x"),
+    ):
+        raise raised
+
+    assert type(caught.value) is error
+    assert caught.value.__cause__ is raised
+    assert "hush9" not in str(caught.value)
 
 
 def test_a_download_that_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:

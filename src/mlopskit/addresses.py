@@ -398,7 +398,7 @@ def _translated(where: str, error: Exception) -> MlopskitError:
     status, why = _status(error), _plain(error).replace(where, "it")
     if isinstance(error, FileNotFoundError) or status == 404:
         return StorageError(f"{where} cannot be used: {why}. Does the bucket or folder exist?")
-    if isinstance(error, PermissionError) or status in (401, 403) or _lacks_credentials(error):
+    if status in (401, 403) or _is_refusal(error):
         return StorageError(
             f"{where} refuses: {why}. Give credentials as its own tools take them, with the "
             "permission to list, read, write and delete."
@@ -428,14 +428,17 @@ def _status(error: BaseException | None) -> int:
     return 0
 
 
-def _lacks_credentials(error: Exception) -> bool:
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether an error is one of permission, or of credentials that are not there."""
     names = {each.__name__ for each in type(error).__mro__}
     lacking = {
         *("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"),
         *("DefaultCredentialsError", "RefreshError", "ClientAuthenticationError"),
         *("ProfileNotFound", "TokenRetrievalError", "UnauthorizedSSOTokenError"),
     }
-    return bool(names & lacking)
+    # gcsfs makes a plain OSError of a 403.
+    forbidden = isinstance(error, OSError) and str(error).startswith("Forbidden")
+    return isinstance(error, PermissionError) or forbidden or bool(names & lacking)
 
 
 def _is_network(error: Exception) -> bool:
