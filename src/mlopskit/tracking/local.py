@@ -12,6 +12,7 @@ from mlopskit.capabilities import Capabilities
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.sqlite import Database
+from mlopskit.storage import Blobs
 from mlopskit.tracking import questions
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import (
@@ -73,6 +74,10 @@ class LocalTracker(Tracker):
             folder ``blobs`` of the location if left out.
         artifacts_options: What the file system of fsspec takes for that address.
         options: What every tracker takes; see `Tracker`.
+
+    Raises:
+        InvalidInput: If the address is none that fsspec knows.
+        MissingDependency: If the extra for such addresses is not installed.
     """
 
     exactly_once: ClassVar[bool] = True
@@ -87,8 +92,12 @@ class LocalTracker(Tracker):
     ) -> None:
         super().__init__(**options)
         self.location = location
-        self.artifacts = artifacts
-        self.artifacts_options = dict(artifacts_options or {})
+        if artifacts_options and artifacts is None:
+            raise InvalidInput("artifacts_options are for the address that artifacts names.")
+        # An address that cannot be used is said when the tracker is opened, not mid-run.
+        self._elsewhere = None
+        if artifacts is not None:
+            self._elsewhere = blobs_at(artifacts, **dict(artifacts_options or {}))
 
     @property
     def folder(self) -> Path:
@@ -134,12 +143,7 @@ class LocalTracker(Tracker):
 
     @property
     def _blobs(self) -> BlobStore:
-        found: BlobStore | None = self.__dict__.get("_stored")
-        if found is None:
-            where = self.folder / "blobs" if self.artifacts is None else self.artifacts
-            new = blobs_at(where, **self.artifacts_options)
-            found = self.__dict__.setdefault("_stored", new)
-        return found
+        return self._elsewhere or Blobs(self.folder / "blobs")
 
     # Writing.
 
@@ -166,11 +170,11 @@ class LocalTracker(Tracker):
     def keep(self, record: ArtifactLogged) -> None:
         """Keep the bytes of an artifact, unless they are here already."""
         for artifact, path in record.files:
-            if path is None or self._blobs.has(artifact.digest):
-                continue
-            if not path.exists():
+            if path is not None and path.exists():
+                # The journal's own blob is a link away on one disk; it is verified when it is read.
+                self._blobs.put(path, digest=artifact.digest, link=True)
+            elif path is not None and not self._blobs.has(artifact.digest):
                 raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
-            self._blobs.put(path)
 
     # Reading.
 
@@ -188,21 +192,22 @@ class LocalTracker(Tracker):
     ) -> Iterator[RunRecord]:
         """Yield the runs that match, in their order, a growing page at a time."""
         wanted = questions.condition(where)
-        joined, keys = questions.ordering(order if self.sorts(order) else ())
         size = FIRST_PAGE
-        with self._database.errors():
-            cursor = self.native.execute(
-                f"select {_COLUMNS} from run {joined.text}"  # noqa: S608 - made of names of ours
-                f" where (? is null or run.experiment = ?) and ({wanted.text}) order by {keys}",
-                (*joined.given, experiment, experiment, *wanted.given),
-            )
-        while True:
+        for plan in questions.plans(order if self.sorts(order) else ()):
             with self._database.errors():
-                found = self._records(cursor.fetchmany(size))
-            yield from found
-            if len(found) < size:
-                return
-            size = min(size * 2, LARGEST_PAGE)
+                cursor = self.native.execute(
+                    f"select {_COLUMNS} from {plan.source} where {plan.where}"  # noqa: S608 - ours
+                    f" and (? is null or run.experiment = ?) and ({wanted.text})"
+                    f" order by {plan.keys}",
+                    (*plan.given, experiment, experiment, *wanted.given),
+                )
+            while True:
+                with self._database.errors():
+                    found = self._records(cursor.fetchmany(size))
+                yield from found
+                if len(found) < size:
+                    break
+                size = min(size * 2, LARGEST_PAGE)
 
     def sorts(self, order: Sequence[Order]) -> bool:
         """Sort by metrics and attributes."""
@@ -303,6 +308,7 @@ class LocalTracker(Tracker):
             {"run": run},
         ).fetchall()
         connection.execute("delete from run where number = ?", (run,))
+        # Still in the transaction: a run that is given these bytes now is stored after it.
         for (digest,) in digests:
             self._blobs.remove(digest)
 

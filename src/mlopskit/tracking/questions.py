@@ -149,17 +149,47 @@ def sorts(order: Sequence[Order], connection: Connection) -> bool:
     return True
 
 
-def ordering(order: Sequence[Order]) -> tuple[Sql, str]:
-    """Return what to join to table `run`, and by what to sort: the latest first among equals."""
-    joins, given, keys = [], [], []
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where to look for runs, and in which order they come: one of several in a row.
+
+    Attributes:
+        source: The tables.
+        where: A condition, always true or not.
+        given: What their question marks stand for.
+        keys: What to sort by.
+    """
+
+    source: str
+    where: str
+    given: tuple[Any, ...]
+    keys: str
+
+
+def plans(order: Sequence[Order]) -> list[Plan]:
+    """Return where to look, one after the other: the latest first among equals."""
+    if len(order) == 1 and order[0].field.kind == "metrics":
+        key, down = order[0].field.key, "desc" if order[0].descending else "asc"
+        joined = "run left join series as by0 on by0.run = run.number and by0.key = ?"
+        return [
+            # From the index, which knows the order: a limit ends the search early.
+            Plan(
+                "series as by0 cross join run",
+                "run.number = by0.run and by0.key = ? and by0.last_number is not null",
+                (key,),
+                f"by0.last_number {down}, by0.run desc",
+            ),
+            Plan(joined, "by0.last_number is null", (key,), "by0.run is null, run.number desc"),
+        ]
+    source, given, keys = "run", [], []
     for number, each in enumerate(order):
         if each.field.kind == "metrics":
             name = f"by{number}"
-            joins.append(f"left join series {name} on {name}.run = run.number and {name}.key = ?")
+            source += f" left join series as {name} on {name}.run = run.number and {name}.key = ?"
             given.append(each.field.key)
             column = f"{name}.last_number"
             keys.append(f"{name}.run is null")
         else:
             column = SORTABLE[each.field.key]
         keys.append(f"{column} is null, {column} {'desc' if each.descending else 'asc'}")
-    return Sql(" ".join(joins), tuple(given)), ", ".join([*keys, "run.number desc"])
+    return [Plan(source, "1", tuple(given), ", ".join([*keys, "run.number desc"]))]
