@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from tests.tracking.wandb_loopback import KEY, WandbServer
 
 from mlopskit.testing.tracking import TrackerContract
-from tests.tracking.wandb_loopback import KEY, WandbServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

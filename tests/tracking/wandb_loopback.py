@@ -132,7 +132,7 @@ class WandbServer:
                 "eventsLineCount": 0,
                 "historyTail": json.dumps(run["history"][-1:]),
                 "eventsTail": "[]",
-                "wandbConfig": "{}",
+                "wandbConfig": json.dumps({"t": 1}),
             }
         entity = {"id": "e", "name": "team"}
         return {"model": {"id": "p", "name": "p", "entity": entity, "bucket": bucket}}
@@ -230,8 +230,17 @@ class WandbServer:
         if run is not None and artifact["id"] not in run["artifacts"]:
             run["artifacts"].append(artifact["id"])
         sequence = {"id": "S", "name": name, "latestArtifact": None}
-        return {"createArtifact": {"artifact": {**self._artifact(artifact), "artifactSequence": {
-            **self._artifact(artifact)["artifactSequence"], **sequence}}}}
+        return {
+            "createArtifact": {
+                "artifact": {
+                    **self._artifact(artifact),
+                    "artifactSequence": {
+                        **self._artifact(artifact)["artifactSequence"],
+                        **sequence,
+                    },
+                }
+            }
+        }
 
     def on_CreateArtifactManifest(self, given: dict[str, Any]) -> Any:
         return {"createArtifactManifest": {"artifactManifest": self._manifest(given["artifactID"])}}
@@ -434,7 +443,7 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             body = self._body()
             if not self._refused():
                 server.files[unquote(self.path)] = body
-                digest = hashlib.md5(body).digest()  # noqa: S324 - what W&B asks for
+                digest = hashlib.md5(body).digest()
                 if self.path.startswith("/storage/blob/"):
                     server.files[f"md5:{digest.hex()}"] = body
                 self._say(200, b"")
@@ -445,8 +454,14 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             path = unquote(self.path)
             parts = path.split("/")
             if parts[1].startswith("artifacts"):  # .../<md5 in hex>[/<name>]
-                found = next((server.files.get(f"md5:{part}") for part in parts
-                              if f"md5:{part}" in server.files), None)
+                found = next(
+                    (
+                        server.files.get(f"md5:{part}")
+                        for part in parts
+                        if f"md5:{part}" in server.files
+                    ),
+                    None,
+                )
             else:
                 found = server.files.get(path)
             if found is None:

@@ -63,7 +63,7 @@ CAPABILITIES = {
     "resume": "native",
     "step_order": "emulated: W&B's own step counts rows; charts have _mk/step as their axis",
     "typed_params": "emulated: what W&B's JSON would change is kept beside the config as text",
-    "unicode_names": "emulated: what W&B nests or keeps for itself is escaped, such as _mk_a_2e_b",
+    "unicode_names": "emulated: what W&B nests or keeps for itself is escaped, such as mk_a_2e_b",
 }
 # What differs with mode="offline".
 OFFLINE: Final[Mapping[str, str]] = {

@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from mlopskit.tracking.wandb_kept import Kept
 
 SAID: Final = "mlopskit"
+FOLDER: Final = "artifacts"  # of the bytes, in the folder of a run
 MOST_KEYS: Final = 90  # W&B takes 100 keys of metadata.
 RESERVED_TYPES: Final = ("wandb-", "job", "code", "run_table")
 
 
 def folder_of(run: wandb.Run) -> Path:
     """Return where the bytes of a run's artifacts lie: in W&B's folder of the run."""
-    return Path(str(run.settings.sync_dir)) / "artifacts"
+    return Path(str(run.settings.sync_dir)) / FOLDER
 
 
 def collection(name: str, type: str) -> str:
@@ -195,7 +196,7 @@ def media(record: ArtifactLogged, paths: Mapping[str, Path]) -> dict[str, Any]:
 def bind(run: wandb.Run, row: dict[str, Any], step: int) -> None:
     """Copy the tables of a row into the run's folder.
 
-    W&B would make an artifact of each, and keep its bytes in a folder of the user.
+    W&B would make one more artifact of each, with bytes in a folder outside.
     """
     bound: Any  # W&B's method has no types.
     for key, value in row.items():

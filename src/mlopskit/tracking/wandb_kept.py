@@ -30,7 +30,6 @@ from mlopskit.tracking.wandb_layout import (
     INPUTS,
     LAST,
     LONGEST_TAG,
-    NAMES,
     TAGS,
     WHOLE,
     key_to_wandb,
@@ -115,7 +114,6 @@ class Kept:
     notes: str = ""
     data: list[Any] = field(default_factory=list)
     inputs: list[Any] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
     last: dict[str, Point] = field(default_factory=dict)
     revision: int = 0
 
@@ -134,7 +132,7 @@ class Kept:
     def _told(self, record: Record, source: str) -> set[str]:
         if isinstance(record, ParamsLogged):
             self.params.update(record.params)
-            return {*map(key_to_wandb, record.params), EXACT, NAMES}
+            return {*map(key_to_wandb, record.params), EXACT}
         if isinstance(record, TagsSet):
             self.tags.update(record.tags)
             return {TAGS}
@@ -194,7 +192,6 @@ class Kept:
             TAGS: json.dumps(self.tags),
             DATA: json.dumps(self.data),
             INPUTS: json.dumps(self.inputs),
-            NAMES: json.dumps(self.names),
         }
         if keys is None:
             return everything
@@ -258,7 +255,6 @@ def kept_of(id: str, config: Mapping[str, Any], summary: Mapping[str, Any], note
         notes="" if emptied else notes,
         data=json.loads(config.get(DATA, "[]")),
         inputs=json.loads(config.get(INPUTS, "[]")),
-        names=json.loads(config.get(NAMES, "{}")),
         last={key: (point[0], point[1], point[2]) for key, point in last.items()},
         revision=revision,
     )

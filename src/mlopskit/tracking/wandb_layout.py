@@ -2,7 +2,7 @@
 
 * Config: every param under its own key, as plain as W&B shows it, and beside them ``_mk`` (a
   mapping: experiment, status, owner, times ...), and as JSON texts ``_mk_exact`` (params that W&B
-  would change), ``_mk_tags``, ``_mk_data``, ``_mk_inputs`` and ``_mk_names`` (keys by their hash).
+  would change), ``_mk_tags``, ``_mk_data`` and ``_mk_inputs``; ``_mk_experiment`` is for filters.
 * History: a row for each `MetricsLogged`: the metrics, ``_mk/step``, ``_mk/at`` (milliseconds,
   journal and position of the record) and ``_mk/odd`` for numbers that W&B's JSON would change.
 * Summary: ``_mk/last``, a JSON text with the value at the last step of every metric.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +22,7 @@ from mlopskit.tracking.entities import (
     MetricsLogged,
     RunRecord,
 )
-from mlopskit.tracking.escapes import HASHED, key_from_store, key_to_store
+from mlopskit.tracking.escapes import ESCAPED, HASHED, key_to_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,23 +37,36 @@ EXACT: Final = "_mk_exact"
 TAGS: Final = "_mk_tags"
 DATA: Final = "_mk_data"
 INPUTS: Final = "_mk_inputs"
-NAMES: Final = "_mk_names"
 STEP: Final = "_mk/step"
 AT: Final = "_mk/at"
 ODD: Final = "_mk/odd"
 LAST: Final = "_mk/last"
 MARK: Final = "_mk/mark"
 LONGEST_NAME: Final = 128
+LONGEST_KEY: Final = 250
+ESCAPES: Final = (ESCAPED.removeprefix("_"), HASHED.removeprefix("_"))
 LONGEST_TAG: Final = 64
 WHOLE: Final = 1 << 53  # JSON's numbers are floats in W&B.
 _WORDS: Final = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _FROM_WORDS: Final = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_PLAIN = re.compile(r"[\w/@%+:#()=&,~*!|<>][\w /@%+:#()=&,~*!|<>-]*\Z")
+_NO_MEDIA = re.compile(r"[^\w /-]+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def key_to_wandb(key: str) -> str:
-    """Return the key of W&B for a key. W&B nests at dots, and keeps a leading ``_`` for itself."""
-    return key_to_store(key, reserved=(key,) if "." in key or key[0] == "_" else ())
+    """Return the key of W&B for a key: itself, or an escape or a hash of it.
+
+    W&B nests at dots, hides what begins with ``_``, and drops dashes at the beginning.
+    """
+    if _PLAIN.match(key) and len(key) <= LONGEST_KEY and not key.startswith(("_", *ESCAPES)):
+        return key
+    return key_to_store(key, reserved=(key,)).removeprefix("_")
+
+
+def media_key(name: str) -> str:
+    """Return the key under which W&B shows what was logged by a name, which need not read back."""
+    return _NO_MEDIA.sub("_", name).strip("_") or "media"
 
 
 def safe_name(name: str) -> str:
@@ -72,16 +84,13 @@ def short(source: str) -> str:
 # Rows.
 
 
-def row_of(
-    record: MetricsLogged, source: str, stored: dict[str, str], names: dict[str, str]
-) -> list[tuple[str, str]]:
+def row_of(record: MetricsLogged, source: str, stored: dict[str, str]) -> list[tuple[str, str]]:
     """Return a row of the history as keys and JSON texts.
 
     Args:
         record: The metrics.
         source: The journal, as `short` has it.
         stored: W&B's keys by ours; filled.
-        names: Our keys by W&B's, where only this tells them; filled.
     """
     row = []
     odd: dict[str, Any] = {}
@@ -89,8 +98,6 @@ def row_of(
         name = stored.get(key)
         if name is None:
             name = stored[key] = key_to_wandb(key)
-            if name.startswith(HASHED):
-                names[name] = key
         text = repr(value)
         if type(value) is int or text == "-0.0":
             odd[key] = value
@@ -115,22 +122,12 @@ def _near(value: Number) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-@dataclass(slots=True)
-class Place:
-    """Where a row of ours comes from."""
-
-    time_ms: int
-    source: str
-    position: int
-
-
-def place_of(row: Mapping[str, Any]) -> Place | None:
-    """Return where a row comes from; None if mlopskit did not write it."""
-    text = row.get(AT)
+def place_of(text: Any) -> tuple[int, str, int] | None:
+    """Return the milliseconds, journal and position in a row's ``_mk/at``; None if it has none."""
     if not isinstance(text, str):
         return None
     time_ms, source, position = text.split(":")
-    return Place(int(time_ms), source, int(position))
+    return int(time_ms), source, int(position)
 
 
 def number_of(value: Any) -> float | None:
@@ -141,20 +138,23 @@ def number_of(value: Any) -> float | None:
     return float(value) if plain else None
 
 
-def points_of(rows: Iterable[Mapping[str, Any]], key: str) -> Iterator[Point]:
-    """Yield the points of one metric of a run of ours, each once however often it was written."""
-    name = key_to_wandb(key)
+def points_of(rows: Iterable[tuple[Any, Any, Any, Any]], key: str) -> Iterator[Point]:
+    """Yield the points of one metric of a run of ours, each once however often it was written.
+
+    Args:
+        rows: Of each row that has it: the metric, ``_mk/step``, ``_mk/at`` and ``_mk/odd``.
+        key: The metric.
+    """
     seen: set[tuple[str, int]] = set()
-    for row in rows:
-        shown = row.get(name)
-        place = None if shown is None else place_of(row)
-        if place is None or (place.source, place.position) in seen:
+    for shown, step, at, odd_text in rows:
+        place = place_of(at)
+        if place is None or place[1:] in seen:
             continue
-        seen.add((place.source, place.position))
-        odd = json.loads(row[ODD]) if ODD in row else {}
+        seen.add(place[1:])
+        odd = json.loads(odd_text) if odd_text else {}
         value = odd[key] if key in odd else number_of(shown)
         if value is not None:
-            yield int(odd.get("", row[STEP])), place.time_ms, value
+            yield int(odd.get("", step)), place[0], value
 
 
 def history_of(points: Iterable[Point]) -> MetricHistory:
@@ -196,11 +196,6 @@ def status_of(exit_code: int | None, *, ended: bool) -> Status:
     if not ended:
         return "running"
     return "failed" if exit_code else "finished"
-
-
-def metric_name(stored: str, names: Mapping[str, str]) -> str:
-    """Return our key for W&B's."""
-    return key_from_store(stored, names)
 
 
 def time_of_text(text: str | None) -> datetime | None:

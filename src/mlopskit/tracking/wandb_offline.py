@@ -6,6 +6,7 @@ the same id. They are read as one.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from contextlib import suppress
@@ -20,17 +21,19 @@ from mlopskit.errors import NotFound
 from mlopskit.storage import Blobs, disk_errors, make_private_folder, sync_folder
 from mlopskit.tracking import wandb_artifacts, wandb_kept
 from mlopskit.tracking import wandb_layout as layout
-from mlopskit.tracking.wandb_log import Log, Tail
+from mlopskit.tracking.entities import Artifact
+from mlopskit.tracking.wandb_files import OfflineRun, RunFile, by_id, find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mlopskit.tracking.entities import Artifact, MetricHistory, RunRecord
+    from mlopskit.tracking.entities import MetricHistory, RunRecord
     from mlopskit.tracking.filters import Filter
+    from mlopskit.tracking.wandb_files import LoggedArtifact
     from mlopskit.tracking.wandb_kept import Kept
     from mlopskit.tracking.wandb_writer import Open
 
-PREFIX: Final = "offline-run-"
+MARKED: Final = layout.MARK.encode()
 
 
 @dataclass(slots=True)
@@ -58,8 +61,8 @@ class OfflineStore:
         self.root = root
         self._project = project
         self._entity = entity
-        self._logs: dict[Path, Log] = {}
-        self._tails: dict[Path, Tail] = {}
+        self._runs: dict[Path, OfflineRun] = {}
+        self._tails: dict[Path, _Tail] = {}
 
     def ping(self, timeout_s: float) -> None:  # noqa: ARG002 - files answer at once
         """Make the folder, if it is not there yet."""
@@ -71,7 +74,7 @@ class OfflineStore:
 
     def read_run(self, id: str) -> RunRecord:
         """Read one run."""
-        return self._record(self._found(id))
+        return _record(self._found(id))
 
     def scan_runs(
         self,
@@ -79,45 +82,48 @@ class OfflineStore:
         where: Filter | None,  # noqa: ARG002 - evaluated by the caller
     ) -> Iterator[RunRecord]:
         """Yield runs, the latest first."""
-        records = [self._record(logs) for logs in self._all().values()]
+        records = [_record(parts) for parts in by_id(self._all()).values()]
         records.sort(key=_started, reverse=True)
         yield from (run for run in records if experiment in (None, run.experiment))
 
     def history(self, id: str, key: str) -> MetricHistory:
         """Read one metric."""
-        logs = self._found(id)
-        rows = (row for log in logs for row in log.rows())
-        if wandb_kept.is_ours(_config(logs)):
-            points = list(layout.points_of(rows, key))
-        else:
-            points = [point for name, point in layout.foreign_points(rows) if name == key]
+        parts = self._found(id)
+        ours = wandb_kept.is_ours(_config(parts))
+        points: list[layout.Point] = []
+        for part in parts:
+            with suppress(NotFound):
+                points += _points(part, key) if ours else _foreign_points(part, key)
+            part.forget()
         if not points:
-            raise NotFound("metric", key, self._record(logs).metrics)
+            raise NotFound("metric", key, _record(parts).metrics)
         return layout.history_of(points)
 
     def artifacts(self, id: str) -> list[Artifact]:
         """List the files, of each name the newest."""
         found: dict[str, Artifact] = {}
-        logs = self._found(id)
-        ours = wandb_kept.is_ours(_config(logs))
-        for each in (each for log in logs for each in log.artifacts):
+        parts = self._found(id)
+        ours = wandb_kept.is_ours(_config(parts))
+        for each in _logged(parts):
             if wandb_artifacts.is_ours(each.metadata):
                 said = wandb_artifacts.said_of(each.metadata)
                 found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
             elif not ours:  # In a run of ours it is what W&B made of a table.
-                found.update((a.name, a) for a in each.files())
+                found.update((a.name, a) for a in _files(each))
         return list(found.values())
 
     def copy(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Copy the bytes of a file out of the run's folder, wherever that was moved to."""
-        for log in reversed(self._found(id)):
-            kept = Blobs(log.path.parent / "artifacts")
+        parts = self._found(id)
+        for part in reversed(parts):
+            kept = Blobs(part.folder / wandb_artifacts.FOLDER)
             if artifact.digest and kept.has(artifact.digest):
                 kept.copy(artifact.digest, destination)
                 return
-            for each in log.artifacts:
-                path = each.local_path(artifact.name)
-                if not artifact.digest and path is not None and path.exists():
+        for each in reversed(_logged(parts)):
+            for entry in each.entries():
+                if f"{each.name}/{entry.path}" == artifact.name and not artifact.digest:
+                    path = each.verified(entry)
                     with disk_errors(destination):
                         shutil.copyfile(path, destination)
                     return
@@ -125,10 +131,10 @@ class OfflineStore:
 
     def remove(self, id: str) -> None:
         """Remove the folders of a run."""
-        for log in self._found(id):
-            with disk_errors(log.path.parent):
-                shutil.rmtree(log.path.parent)
-            self._logs.pop(log.path, None)
+        for part in self._found(id):
+            with disk_errors(part.folder):
+                shutil.rmtree(part.folder)
+            self._runs.pop(part.path, None)
 
     def check(self) -> None:
         """Files are always there."""
@@ -136,26 +142,25 @@ class OfflineStore:
     def stored(self, id: str) -> OnDisk | None:
         """Return what the files have of a run of ours, or None."""
         try:
-            logs = self._found(id)
+            parts = self._found(id)
         except NotFound:
             return None
-        if not wandb_kept.is_ours(_config(logs)):
+        if not wandb_kept.is_ours(_config(parts)):
             return None
         rows: dict[str, int] = {}
-        step = -1
-        for log in logs:
-            for row in log.rows():
-                step = max(step, int(row.get("_step", -1)))
-                place = layout.place_of(row)
-                if place is not None:
-                    rows[place.source] = max(place.position, rows.get(place.source, -1))
+        last = -1
+        for part in parts:
+            for step, text in part.others(layout.AT):
+                last = max(last, step)
+                if (place := layout.place_of(text)) is not None:
+                    rows[place[1]] = max(place[2], rows.get(place[1], -1))
+            part.forget()
         places = {
             wandb_artifacts.said_of(each.metadata)["at"]
-            for log in logs
-            for each in log.artifacts
+            for each in _logged(parts)
             if wandb_artifacts.is_ours(each.metadata)
         }
-        return OnDisk(_kept(logs), step + 1, rows, places)
+        return OnDisk(_kept(parts), last + 1, rows, places)
 
     def settle(self, opened: Open) -> bool:
         """See how far W&B's file has come; tell whether all that was handed on is in it."""
@@ -167,7 +172,7 @@ class OfflineStore:
             return True
         tail = self._tails.get(path)
         if tail is None:
-            tail = self._tails[path] = Tail(path)
+            tail = self._tails[path] = _Tail(path)
         mark = tail.mark()
         if mark is not None and (reached := opened.reached(mark)):
             _sync(path)
@@ -176,88 +181,114 @@ class OfflineStore:
 
     # Files.
 
-    def _all(self) -> dict[str, list[Log]]:
-        """Return the files of every run of the project, each run's in the order begun."""
-        found: dict[str, list[Log]] = {}
-        with suppress(FileNotFoundError), disk_errors(self.root):
-            for folder in sorted((self.root / "wandb").iterdir()):
-                if folder.name.startswith(PREFIX) and (log := self._log(folder)) is not None:
-                    found.setdefault(log.run.run_id, []).append(log)
-        for logs in found.values():
-            logs.sort(key=lambda log: (log.started_ms, log.path))
-        return found
+    def _all(self, id: str | None = None) -> Iterator[OfflineRun]:
+        """Yield every folder of the project, or of one run, read up to its end."""
+        for found in find_runs(self.root):
+            if found.online or id not in (None, found.id):
+                continue
+            run = self._runs.setdefault(found.path, found)
+            try:
+                run.read()
+            except NotFound:  # Deleted meanwhile.
+                self._runs.pop(found.path, None)
+                continue
+            if run.project == self._project and self._entity in (None, run.entity):
+                yield run
 
-    def _found(self, id: str) -> list[Log]:
-        """Return the files of one run."""
-        names = []
-        with suppress(FileNotFoundError):
-            names = [each for each in os.listdir(self.root / "wandb") if id in each]
-        logs = [
-            log
-            for name in names
-            if name.startswith(PREFIX)
-            and (log := self._log(self.root / "wandb" / name)) is not None
-            and log.run.run_id == id
-        ]
-        if not logs:
+    def _found(self, id: str) -> list[OfflineRun]:
+        """Return the folders of one run, read up to their ends."""
+        parts = by_id(self._all(id)).get(id)
+        if not parts:
             raise NotFound("run", id)
-        return sorted(logs, key=lambda log: (log.started_ms, log.path))
+        return parts
 
-    def _log(self, folder: Path) -> Log | None:
-        """Return the file of a run's folder, read up to its end; None if it is none of ours."""
-        path = self._path(folder)
-        if path is None:
-            return None
-        log = self._logs.get(path)
-        if log is None:
-            log = self._logs[path] = Log(path)
-        try:
-            log.read()
-        except FileNotFoundError:
-            self._logs.pop(path, None)
-            return None
-        mine = log.run.project == self._project and self._entity in (None, log.run.entity)
-        return log if mine and log.run.run_id else None
 
-    def _path(self, folder: Path) -> Path | None:
-        for path in self._logs:
-            if path.parent == folder:
-                return path
-        with suppress(OSError):
-            return next(folder.glob("run-*.wandb"), None)
-        return None
+class _Tail:
+    """Looks for the marks that `wandb_writer` puts into a run's summary."""
 
-    def _record(self, logs: Sequence[Log]) -> RunRecord:
-        if wandb_kept.is_ours(_config(logs)):
-            return _kept(logs).record()
-        last = logs[-1]
-        points: dict[str, layout.Point] = {}
-        for log in logs:
-            points.update(layout.foreign_points(log.rows()))
-        return layout.foreign(
-            last.run.run_id,
-            _config(logs),
-            last.run.tags,
-            points,
-            name=last.run.display_name or last.run.run_id,
-            experiment=last.run.project,
-            status=layout.status_of(last.exit_code, ended=last.exit_code is not None),
-            group=last.run.run_group or None,
-            job_type=last.run.job_type or None,
-            notes=last.run.notes,
-            started_at=layout.time_of(logs[0].started_ms),
-            ended_at=layout.time_of(last.ended_ms),
+    def __init__(self, path: Path) -> None:
+        self._file = RunFile(path)
+        self._last: int | None = None
+
+    def mark(self) -> int | None:
+        """Return the last mark that is in the file."""
+        with suppress(NotFound):
+            for message in self._file.messages():
+                if MARKED in message and (record := self._file.parsed(message)) is not None:
+                    for update in record.summary.update:
+                        if update.key == layout.MARK:
+                            self._last = int(json.loads(update.value_json))
+        return self._last
+
+
+def _record(parts: Sequence[OfflineRun]) -> RunRecord:
+    if wandb_kept.is_ours(_config(parts)):
+        return _kept(parts).record()
+    last = parts[-1]
+    points: dict[str, layout.Point] = {}
+    for part in parts:
+        for key in part.metrics():
+            points[key] = max(_foreign_points(part, key), key=lambda point: point[:2])
+        part.forget()
+    return layout.foreign(
+        last.id,
+        _config(parts),
+        last.tags,
+        points,
+        name=last.name or last.id,
+        experiment=last.project,
+        status=layout.status_of(last.exit_code, ended=last.exit_code is not None),
+        group=last.group,
+        job_type=last.job_type,
+        notes=last.notes,
+        started_at=parts[0].begun_at,
+        ended_at=last.ended_at,
+    )
+
+
+def _points(part: OfflineRun, key: str) -> list[layout.Point]:
+    beside = (layout.STEP, layout.AT, layout.ODD)
+    rows = part.history(layout.key_to_wandb(key), *beside)
+    columns = (rows.beside[name] for name in beside)
+    return list(layout.points_of(zip(rows.values, *columns, strict=True), key))
+
+
+def _foreign_points(part: OfflineRun, key: str) -> list[layout.Point]:
+    rows = part.history(key)
+    times = (0 if time != time else int(time * 1000) for time in rows.timestamps)  # noqa: PLR0124 - NaN
+    return [
+        (step, time_ms, value)
+        for step, time_ms, value in zip(rows.steps, times, rows.values, strict=True)
+    ]
+
+
+def _files(each: LoggedArtifact) -> list[Artifact]:
+    """Return the files of an artifact that mlopskit did not log."""
+    return [
+        Artifact(
+            name=f"{each.name}/{entry.path}",
+            size=entry.size or 0,
+            digest="",
+            type=each.type,
+            uri=entry.ref,
+            logged_as=each.name,
         )
+        for entry in each.entries()
+    ]
 
 
-def _config(logs: Sequence[Log]) -> dict[str, Any]:
-    return {key: value for log in logs for key, value in log.config.items()}
+def _logged(parts: Sequence[OfflineRun]) -> list[LoggedArtifact]:
+    return [each for part in parts for each in part.artifacts]
 
 
-def _kept(logs: Sequence[Log]) -> Kept:
-    summary = {key: value for log in logs for key, value in log.summary.items()}
-    last = logs[-1].run
-    return wandb_kept.kept_of(last.run_id, _config(logs), summary, last.notes)
+def _config(parts: Sequence[OfflineRun]) -> dict[str, Any]:
+    return {key: value for part in parts for key, value in part.config.items()}
+
+
+def _kept(parts: Sequence[OfflineRun]) -> Kept:
+    summary = {key: value for part in parts for key, value in part.summary.items()}
+    last = parts[-1]
+    return wandb_kept.kept_of(last.id, _config(parts), summary, last.notes)
 
 
 def _started(run: RunRecord) -> datetime:

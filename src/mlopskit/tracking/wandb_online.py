@@ -179,10 +179,16 @@ class OnlineStore:
         run = self._run(id)
         with self._errors(id):
             if not wandb_kept.is_ours(run.config):
-                rows = run.scan_history(page_size=ROWS, use_cache=False)
+                rows = self._rows(run)
                 found = [point for name, point in layout.foreign_points(rows) if name == key]
             else:
-                found = list(layout.points_of(self._rows(run), key))
+                name = layout.key_to_wandb(key)
+                picked = (
+                    (row[name], row.get(layout.STEP), row.get(layout.AT), row.get(layout.ODD))
+                    for row in self._rows(run)
+                    if name in row
+                )
+                found = list(layout.points_of(picked, key))
         if not found:
             raise NotFound("metric", key, self._record(run).metrics)
         return layout.history_of(found)
@@ -243,9 +249,8 @@ class OnlineStore:
         with self._errors(id):
             run.load(force=True)
             for row in self._rows(run):
-                place = layout.place_of(row)
-                if place is not None:
-                    rows[place.source] = max(place.position, rows.get(place.source, -1))
+                if (place := layout.place_of(row.get(layout.AT))) is not None:
+                    rows[place[1]] = max(place[2], rows.get(place[1], -1))
             places = {
                 wandb_artifacts.said_of(each.metadata)["at"]
                 for each in self._logged(run)
@@ -272,11 +277,10 @@ class OnlineStore:
         bucket = (found or {}).get("bucket")
         if not bucket:
             raise Unavailable("W&B", f"it does not have the run {run_id} yet")
-        reached = _reached(opened, bucket)
-        for source, position in reached.items():
-            if position < pending.get(source, position + 1) and position > opened.settled.get(
-                source, -1
-            ):
+        opened.arrived.update(_reached(opened, bucket))
+        for source, position in opened.arrived.items():
+            # Where an artifact is on its way, nothing that came with it counts.
+            if pending.get(source, position + 1) > position > opened.settled.get(source, -1):
                 opened.settled[source] = position
                 since, pause = now, FIRST_LOOK_S
         if opened.settled == opened.handed:
@@ -322,7 +326,7 @@ class OnlineStore:
         if wandb_kept.is_ours(run.config):
             return self._kept(run).record()
         with self._errors(run.id):
-            rows = run.scan_history(page_size=ROWS, use_cache=False)
+            rows = self._rows(run)
             points = dict(layout.foreign_points(rows))
         return layout.foreign(
             run.id,

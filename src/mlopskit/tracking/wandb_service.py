@@ -31,6 +31,17 @@ BROKEN: Final = (
 )
 _service_lock = threading.Lock()
 _hooked: set[int] = set()
+_open: set[str] = set()
+
+
+def opening(id: str) -> None:
+    """Remember that a run is open at the service from now on, or being opened."""
+    _open.add(id)
+
+
+def closed(id: str) -> None:
+    """Forget a run that the service has ended."""
+    _open.discard(id)
 
 
 def service(exit_s: float) -> None:
@@ -63,9 +74,10 @@ def _leave(pid: int, exit_s: float) -> None:
     connection: Any = setup._connection
     if connection is None or connection._proc is None:
         return
-    while setup._active_runs and time.monotonic() < deadline:
+    while _open and time.monotonic() < deadline:
         time.sleep(0.02)
-    if setup._active_runs:
+    foreign = [run for run in setup._active_runs if run.id not in _open]
+    if _open and not foreign:
         # The journals keep what the service has not sent.
         connection._cleanup()
         connection._proc._process.kill()

@@ -19,7 +19,7 @@ from mlopskit.errors import InvalidInput, NotFound, Unavailable
 from mlopskit.tracking import wandb_artifacts
 from mlopskit.tracking import wandb_layout as layout
 from mlopskit.tracking.entities import ArtifactLogged, Ended, MetricsLogged, Started
-from mlopskit.tracking.wandb_service import service, translated
+from mlopskit.tracking.wandb_service import closed, opening, service, translated
 from mlopskit.tracking.wandb_uploads import Uploads
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Open:
         kept: What is known of the run.
         handed: The position of the last record that was handed on, by journal.
         marks: What had been handed on at each mark; the mark is in the run's summary.
+        arrived: How far the server has come, by journal, artifacts left aside.
+        settled: How far everything is stored, by journal.
         stuck: It does not go on, and must be opened again.
     """
 
@@ -90,6 +92,7 @@ class Open:
         self._mark = time.time_ns() // 1_000_000
         self._marked_at = 0.0
         self.marked: dict[str, int] = {}
+        self.arrived: dict[str, int] = {}
         self.settled: dict[str, int] = {}
 
     def write(self, batch: Batch) -> None:
@@ -98,7 +101,6 @@ class Open:
         handed = self.handed.get(source, -1)
         changed: set[str] = set()
         waiting: list[list[tuple[str, str]]] = []
-        names = len(self.kept.names)
         done = self.rows.get(source, -1)
         for record in batch.records:
             if record.position <= handed:
@@ -106,15 +108,13 @@ class Open:
             changed |= self.kept.apply(record, source)
             if isinstance(record, MetricsLogged):
                 if record.position > done:
-                    waiting.append(layout.row_of(record, source, self._stored, self.kept.names))
+                    waiting.append(layout.row_of(record, source, self._stored))
                 continue
             self._send(waiting)
             waiting = []
             if isinstance(record, ArtifactLogged):
                 self._log_artifact(record, source)
         self._send(waiting)
-        if len(self.kept.names) > names:
-            changed.add(layout.NAMES)
         if changed:
             self._configure(changed)
         position = batch.records[-1].position
@@ -170,6 +170,7 @@ class Open:
         status = self.kept.about.get("status")
         with translated("W&B"):
             self.run.finish(exit_code=0 if status in ("finished", "running") else 1)
+        closed(self.kept.id)
         if getattr(self.run, "_finish_timed_out", False):
             raise Unavailable("W&B", "it has not taken all of the run within the time")
 
@@ -187,12 +188,11 @@ class Open:
 
     def _log_media(self, record: ArtifactLogged, source: str, row: dict[str, Any]) -> None:
         step = record.files[0][0].metadata.get("step", 0)
-        row = {layout.key_to_wandb(key): value for key, value in row.items()}
+        row = {layout.media_key(key): value for key, value in row.items()}
         row[layout.STEP] = step
         row[layout.AT] = f"{record.time_ms}:{source}:{record.position}"
         try:
-            if self.run.offline:
-                wandb_artifacts.bind(self.run, row, self.run.step)
+            wandb_artifacts.bind(self.run, row, self.run.step)
             self.run.log(row)
         except Exception as exc:  # noqa: BLE001 - the bytes are in the artifact, whatever W&B draws
             logger.warning("W&B does not draw %r: %s", record.name, exc)
@@ -285,6 +285,7 @@ class Writer:
             **self._settings,
         )
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opening(id)
         with translated("W&B"):
             run: Any = wandb.init(
                 project=self._project,
