@@ -99,7 +99,8 @@ def test_one_run_is_shown_whole(cli: Callable[..., Done], ids: dict[str, str]) -
     assert done.code == 0, done.err
     assert done.out.startswith("one\n")
     assert ["id", ids["one"]] in done.records
-    assert ["loss", "0.30000000000000004"] in done.records
+    last = "0.30000000000000004"
+    assert ["loss", "▄", last, last, last, "3"] in done.records
     assert ["note", "\\x1b[31mred\\ntwo"] in done.records
     assert ["opt.lr", "0.1"] in done.records
     assert json.loads(cli("runs", ids["one"], "--json").out)["artifacts"] == []

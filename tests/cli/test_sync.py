@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Done
 
@@ -38,3 +39,21 @@ def test_what_a_killed_run_logged_is_delivered_afterwards(cli: Callable[..., Don
     assert second.out == "Delivered 0 records, 0 were refused for good.\n"
     (run,) = json.loads(cli("runs", "--json").out)["runs"]
     assert (run["name"], run["status"], run["metrics"]) == ("cut short", "lost", {"loss": 0.5})
+
+
+def test_what_cannot_be_read_is_named_and_is_a_failure(
+    cli: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("MLOPSKIT_HOME", str(home))
+    subprocess.run([sys.executable, "-c", KILLED], capture_output=True, env={**os.environ})
+    (segment,) = home.rglob("*.log")
+    content = bytearray(segment.read_bytes())
+    content[content.index(b'"loss"') + 2] ^= 1
+    segment.write_bytes(content + content)  # Something whole behind it: else it might be cut short.
+
+    done = cli("sync")
+
+    assert done.code == 1
+    assert "Could not be read" in done.out
+    assert "checksum" in done.out

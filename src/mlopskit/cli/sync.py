@@ -15,7 +15,8 @@ def command(*, as_json: bool) -> None:
     """Deliver what runs left undelivered: a tracker that was down, a process that died.
 
     Journals of processes that still run are left to them. Exits with 1 if something is still
-    waiting afterwards, and says why.
+    waiting afterwards, or could not be read, and says why. What a tracker refuses for good is kept
+    in the folder tracking/rejected of the home.
     """
     with kit() as opened:
         report = opened.tracker.sync()
@@ -26,5 +27,8 @@ def command(*, as_json: bool) -> None:
         if report.pending:
             line("Still waiting:")
             table(["journal", "why"], sorted(report.pending.items()))
-    if report.pending:
+        if report.damaged:
+            line("Could not be read; the rest was delivered:")
+            table(["journal", "where"], sorted(report.damaged.items()))
+    if report.pending or report.damaged:
         click.get_current_context().exit(FAILED)

@@ -9,10 +9,7 @@ import click
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.output import (
     Styled,
-    flat,
-    heading,
     json_option,
-    line,
     moment,
     on_terminal,
     pairs,
@@ -21,21 +18,14 @@ from mlopskit.cli.output import (
     span,
     table,
 )
+from mlopskit.cli.run import found
+from mlopskit.cli.run_show import STYLES, show
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mlopskit.cli.output import Cell
-    from mlopskit.tracking import Artifact, RunRecord
+    from mlopskit.tracking import RunRecord
 
 COLUMNS = ["id", "name", "experiment", "status", "started", "metrics", "took", "params"]
-STYLES = {
-    "running": "cyan",
-    "finished": "green",
-    "failed": "red",
-    "killed": "red",
-    "lost": "yellow",
-}
 
 
 @click.command(cls=Command)
@@ -80,54 +70,26 @@ def command(
     with kit() as opened:
         tracker = opened.tracker
         if id is not None:
-            _show_one(tracker.get_run(id), tracker.list_artifacts(id), as_json=as_json)
+            show(tracker, found(tracker, id), as_json=as_json)
             return
-        found = tracker.search_runs(
+        listed = tracker.search_runs(
             where, experiment, order_by=order_by, limit=None if everything else limit
         )
     if as_json:
-        runs = [each.model_dump() for each in found]
-        print_json({"runs": runs, "truncated": found.truncated})
+        runs = [each.model_dump() for each in listed]
+        print_json({"runs": runs, "truncated": listed.truncated})
         return
     # A terminal has no room for all of it: `runs ID`, a pipe and --json have the rest.
     shown = COLUMNS[:-2] if on_terminal() else COLUMNS
     table(
         shown,
-        [_row(each)[: len(shown)] for each in found],
+        [_row(each)[: len(shown)] for each in listed],
         whole=("id", "experiment", "status", "started"),
     )
-    if not found:
+    if not listed:
         remark("No run matches." if where or experiment else "There are no runs yet.")
-    if found.truncated:
-        remark(f"There are more than these {len(found)}: see them with --limit N or --all.")
-
-
-def _show_one(run: RunRecord, artifacts: Sequence[Artifact], *, as_json: bool) -> None:
-    if as_json:
-        print_json(run.model_dump() | {"artifacts": [each.model_dump() for each in artifacts]})
-        return
-    heading(run.name)
-    table(
-        ["what", "value"],
-        [
-            ["id", run.id],
-            ["experiment", run.experiment],
-            ["status", Styled(run.status, STYLES.get(run.status, ""))],
-            ["started", moment(run.started_at)],
-            ["ended", moment(run.ended_at)],
-            ["part of", run.parent_id],
-        ],
-    )
-    for title, values in (("metric", run.metrics), ("param", run.params), ("tag", run.tags)):
-        if values:
-            line()
-            table([title, "value"], [[key, each] for key, each in flat(values)])
-    if artifacts:
-        line()
-        table(
-            ["artifact", "type", "bytes", "digest"],
-            [[each.name, each.type, str(each.size), each.digest] for each in artifacts],
-        )
+    if listed.truncated:
+        remark(f"There are more than these {len(listed)}: see them with --limit N or --all.")
 
 
 def _row(run: RunRecord) -> list[Cell]:

@@ -1,0 +1,40 @@
+"""``mlopskit run``: one tracked run, shown or exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlopskit.cli.command import Group
+
+if TYPE_CHECKING:
+    from mlopskit.tracking import RunRecord, Tracker
+
+command = Group(
+    "run",
+    {
+        "show": ("run_show", "Show a run: its metrics as lines, its params, data and files."),
+        "export": ("run_export", "Write runs to folders that need no mlopskit to read."),
+    },
+    help="Show or export a tracked run. An ID may be cut short where it is not ambiguous.",
+)
+
+
+def found(tracker: Tracker, id: str) -> RunRecord:
+    """Return the run of an id, or of the beginning of one.
+
+    Raises:
+        NotFound: If there is none, or several begin like this.
+    """
+    from mlopskit.errors import NotFound
+
+    try:
+        return tracker.get_run(id)
+    except NotFound:
+        if len(id) < 4 or not id.isalnum():
+            raise
+        like = tracker.search_runs(f"id like '{id}%'", limit=20)
+        if not like:
+            raise
+        if len(like) > 1:
+            raise NotFound("one run that begins with", id, (each.id for each in like)) from None
+        return like[0]
