@@ -101,6 +101,7 @@ class OnlineStore:
 
     def __init__(self, server: Server, timeout_s: float, exit_s: float) -> None:
         self._base_url = server.base_url
+        self._name = f"W&B at {server.base_url.rpartition('@')[2]}"
         self._api_key = server.api_key
         self._entity = server.entity
         self._project = server.project
@@ -233,7 +234,7 @@ class OnlineStore:
     def check(self) -> None:
         """Make sure that the server is there and knows us: W&B's SDK would ask on the terminal."""
         if self._key() is None and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-            raise Unavailable(f"W&B at {self._base_url}", "there is no key; set WANDB_API_KEY")
+            raise Unavailable(self._name, "there is no key; set WANDB_API_KEY")
         self.ping(self._timeout_s)
 
     def stored(self, id: str) -> OnServer | None:
@@ -369,12 +370,12 @@ class OnlineStore:
         except urllib.error.HTTPError as exc:
             if exc.code in (401, 403):
                 raise Unavailable(
-                    f"W&B at {self._base_url}",
+                    self._name,
                     f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'",
                 ) from exc
-            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+            raise Unavailable(self._name, exc) from exc
         except (OSError, ValueError) as exc:
-            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+            raise Unavailable(self._name, exc) from exc
         if said.get("errors"):
             raise BackendError(f"W&B does not answer {name}: {said['errors']}")
         self._reached = time.monotonic()
@@ -402,7 +403,7 @@ class OnlineStore:
         except BROKEN as exc:
             if "ould not find" in str(exc):
                 raise NotFound("run", id) from exc
-            raise Unavailable(f"W&B at {self._base_url}", exc) from exc
+            raise Unavailable(self._name, exc) from exc
         except wandb.Error as exc:
             raise BackendError(f"W&B: {exc}{'' if self._key() else ' Set WANDB_API_KEY.'}") from exc
 
