@@ -282,6 +282,7 @@ def test_the_summary_has_the_last_values_and_what_was_set(hard: OfflineRun) -> N
     assert summary["d"] == {"x": 1, "y": {"z": 2.5}}
     assert summary["a.b"] == 4
     assert math.isnan(summary["nan"])
+    assert math.copysign(1, summary["zero"]) == -1
     assert "gone" not in summary
     assert "_wandb" not in summary
 

@@ -437,7 +437,11 @@ class _Column:
                     self.numbers.append(math.nan)
                     self.odd[at] = _decoded(text)
         for at, text in enumerate(self.texts.values(), begin):
-            if len(text) > 15 and text.lstrip(b"-").isdigit() and int(text) != self.numbers[at]:
+            if (
+                15 < len(text) < 400
+                and text.lstrip(b"-").isdigit()
+                and int(text) != self.numbers[at]
+            ):
                 self.odd[at] = int(text)
         self.rows.extend(self.texts)
         self.texts.clear()
