@@ -25,6 +25,7 @@ class WandbServer:
         down: Every request is answered with 503.
         drop: So many next answers of history uploads are lost, after they were stored.
         runs: By id.
+        last_filters: What the last question for runs asked of them.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -34,6 +35,7 @@ class WandbServer:
         self.artifacts: dict[str, dict[str, Any]] = {}
         self.files: dict[str, bytes] = {}
         self.asked: dict[str, int] = {}
+        self.last_filters: dict[str, Any] = {}
         self.lock = threading.RLock()
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._http.daemon_threads = True
@@ -67,15 +69,13 @@ class WandbServer:
         """Answer one operation."""
         with self.lock:
             self.asked[name] = self.asked.get(name, 0) + 1
-            found = getattr(self, f"on_{name}", None)
+            found = getattr(self, f"on_{_LIKE.get(name, name)}", None)
             if found is None:
                 raise LookupError(f"unknown operation {name}")
             return found(given)
 
     def on_Viewer(self, given: dict[str, Any]) -> Any:
         return {"viewer": _VIEWER}
-
-    on_GetDefaultEntity = on_GetViewer = on_Viewer
 
     def on_ServerFeaturesQuery(self, given: dict[str, Any]) -> Any:
         return {"serverInfo": {"features": []}}
@@ -87,12 +87,12 @@ class WandbServer:
         return {"organization": {"featureFlags": []}}
 
     def on_UpsertBucket(self, given: dict[str, Any]) -> Any:
-        id = given.get("name") or _decoded(given["id"])
-        run = self.runs.get(id)
+        name = given.get("name") or _decoded(given["id"])
+        run = self.runs.get(name)
         inserted = run is None
         if run is None:
-            run = self.runs[id] = {
-                "name": id,
+            run = self.runs[name] = {
+                "name": name,
                 "project": given["project"],
                 "config": {},
                 "summary": {},
@@ -141,10 +141,8 @@ class WandbServer:
         run = self.runs.get(given["name"])
         return {"project": {"internalId": "1", "run": None if run is None else self._run(run)}}
 
-    on_RunHistoryKeys = on_RunState = on_Run
-
     def on_Runs(self, given: dict[str, Any]) -> Any:
-        wanted = json.loads(given.get("filters") or "{}")
+        wanted = self.last_filters = json.loads(given.get("filters") or "{}")
         runs = [
             run
             for run in self.runs.values()
@@ -180,8 +178,7 @@ class WandbServer:
         return {"project": {"run": {"history": found}}}
 
     def on_DeleteRun(self, given: dict[str, Any]) -> Any:
-        id = _decoded(given["id"])
-        run = self.runs.pop(id)
+        run = self.runs.pop(_decoded(given["id"]))
         for each in run["artifacts"]:
             self.artifacts.pop(each, None)
         return {"deleteRun": {"clientMutationId": None}}
@@ -208,9 +205,9 @@ class WandbServer:
         if same:
             artifact = same[-1]
         else:
-            id = f"A{len(self.artifacts)}x{len(self.files)}"
-            artifact = self.artifacts[id] = {
-                "id": id,
+            own = f"A{len(self.artifacts)}x{len(self.files)}"
+            artifact = self.artifacts[own] = {
+                "id": own,
                 "collection": name,
                 "type": said["artifactTypeName"],
                 "digest": said["digest"],
@@ -246,8 +243,8 @@ class WandbServer:
         return {"createArtifactManifest": {"artifactManifest": self._manifest(given["artifactID"])}}
 
     def on_UpdateArtifactManifest(self, given: dict[str, Any]) -> Any:
-        id = given["artifactManifestID"].removeprefix("M")
-        return {"updateArtifactManifest": {"artifactManifest": self._manifest(id)}}
+        artifact = given["artifactManifestID"].removeprefix("M")
+        return {"updateArtifactManifest": {"artifactManifest": self._manifest(artifact)}}
 
     def on_CreateArtifactFiles(self, given: dict[str, Any]) -> Any:
         edges = []
@@ -275,8 +272,8 @@ class WandbServer:
         return {"artifact": self._artifact(self.artifacts[given["id"]])}
 
     def on_FetchArtifactManifest(self, given: dict[str, Any]) -> Any:
-        id = given.get("id") or given["artifactID"]
-        return {"artifact": {"currentManifest": self._manifest(id)}}
+        artifact = given.get("id") or given["artifactID"]
+        return {"artifact": {"currentManifest": self._manifest(artifact)}}
 
     def on_RunOutputArtifacts(self, given: dict[str, Any]) -> Any:
         run = self.runs.get(given["run"])
@@ -475,6 +472,13 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+# Operations that ask for less than another one.
+_LIKE = {
+    "GetDefaultEntity": "Viewer",
+    "GetViewer": "Viewer",
+    "RunHistoryKeys": "Run",
+    "RunState": "Run",
+}
 _VIEWER = {
     "id": "u",
     "entity": "team",

@@ -368,11 +368,10 @@ class OnlineStore:
             ) as answer:
                 said = json.load(answer)
         except urllib.error.HTTPError as exc:
+            exc.close()
             if exc.code in (401, 403):
-                raise Unavailable(
-                    self._name,
-                    f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'",
-                ) from exc
+                why = f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'"
+                raise Unavailable(self._name, why) from exc
             raise Unavailable(self._name, exc) from exc
         except (OSError, ValueError) as exc:
             raise Unavailable(self._name, exc) from exc
