@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -251,6 +252,26 @@ def test_a_run_that_another_process_goes_on_with_is_one_run(
     assert len(own) >= 100
     if len(own) < 200:
         assert next(iter(parts[1].history("loss").steps)) == len(own)
+
+
+def test_a_service_of_wandbs_that_dies_is_started_again(
+    line: dict[str, Any], tmp_path: Path
+) -> None:
+    """What it had not written comes again, and nothing is there twice."""
+    sdk = pytest.importorskip("wandb")
+    with Kit(tracking=line, home=tmp_path / "home") as kit, kit.tracker.start_run() as run:
+        for step in range(150):
+            run.log_metric("loss", step / 7, step=step)
+            if step in (50, 100):
+                run.flush()
+            if step == 100:
+                os.kill(sdk.setup()._connection._proc._process.pid, signal.SIGKILL)
+        run.finish()
+        (status,) = run.delivery.values()
+        steps = list(kit.tracker.get_metric_history(run.id, "loss").steps)
+
+    assert (status.pending, status.error) == (0, "")
+    assert steps == list(range(150))
 
 
 def test_a_run_left_open_ends_with_its_program(line: dict[str, Any], tmp_path: Path) -> None:

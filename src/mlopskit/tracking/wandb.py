@@ -23,6 +23,7 @@ from mlopskit.tracking.entities import Experiment, MetricsLogged
 from mlopskit.tracking.wandb_kept import Kept
 from mlopskit.tracking.wandb_offline import OfflineStore
 from mlopskit.tracking.wandb_online import OnlineStore, Server
+from mlopskit.tracking.wandb_service import lives
 from mlopskit.tracking.wandb_writer import Writer, begun, ends, unknown
 
 if TYPE_CHECKING:
@@ -238,9 +239,8 @@ class WandbTracker(Tracker):
         opened = self._writer.runs.get(run_id)
         if opened is None:
             return None
-        opened.mark()
         try:
-            done = self._store.settle(opened)
+            done = self._settle(opened)
         except Unavailable:
             if opened.stuck:
                 self._writer.forget(run_id)
@@ -249,6 +249,14 @@ class WandbTracker(Tracker):
             self._writer.runs.pop(run_id, None)
             return None
         return opened.settled.get(wandb_layout.short(source), -1)
+
+    def _settle(self, opened: Open) -> bool:
+        opened.stuck |= not lives()
+        opened.mark()
+        done = self._store.settle(opened)
+        if opened.stuck and not done:
+            raise Unavailable("W&B's service", "it has ended")
+        return done
 
     def _opened(self, batch: Batch) -> Open:
         opened = self._writer.runs.get(batch.run_id)

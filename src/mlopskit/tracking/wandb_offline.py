@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,7 @@ class OfflineStore:
         self.root = root
         self._project = project
         self._entity = entity
+        self._lock = threading.RLock()
         self._runs: dict[Path, OfflineRun] = {}
         self._tails: dict[Path, _Tail] = {}
 
@@ -74,7 +76,8 @@ class OfflineStore:
 
     def read_run(self, id: str) -> RunRecord:
         """Read one run."""
-        return _record(self._found(id))
+        with self._lock:
+            return _record(self._found(id))
 
     def scan_runs(
         self,
@@ -82,85 +85,91 @@ class OfflineStore:
         where: Filter | None,  # noqa: ARG002 - evaluated by the caller
     ) -> Iterator[RunRecord]:
         """Yield runs, the latest first."""
-        records = [_record(parts) for parts in by_id(self._all()).values()]
+        with self._lock:
+            records = [_record(parts) for parts in by_id(self._all()).values()]
         records.sort(key=_started, reverse=True)
         yield from (run for run in records if experiment in (None, run.experiment))
 
     def history(self, id: str, key: str) -> MetricHistory:
         """Read one metric."""
-        parts = self._found(id)
-        ours = wandb_kept.is_ours(_config(parts))
-        points: list[layout.Point] = []
-        for part in parts:
-            with suppress(NotFound):
-                points += _points(part, key) if ours else _foreign_points(part, key)
-            part.forget()
-        if not points:
-            raise NotFound("metric", key, _record(parts).metrics)
+        with self._lock:
+            parts = self._found(id)
+            ours = wandb_kept.is_ours(_config(parts))
+            points: list[layout.Point] = []
+            for part in parts:
+                with suppress(NotFound):
+                    points += _points(part, key) if ours else _foreign_points(part, key)
+                part.forget()
+            if not points:
+                raise NotFound("metric", key, _record(parts).metrics)
         return layout.history_of(points)
 
     def artifacts(self, id: str) -> list[Artifact]:
         """List the files, of each name the newest."""
-        found: dict[str, Artifact] = {}
-        parts = self._found(id)
-        ours = wandb_kept.is_ours(_config(parts))
-        for each in _logged(parts):
-            if wandb_artifacts.is_ours(each.metadata):
-                said = wandb_artifacts.said_of(each.metadata)
-                found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
-            elif not ours:  # In a run of ours it is what W&B made of a table.
-                found.update((a.name, a) for a in _files(each))
-        return list(found.values())
+        with self._lock:
+            found: dict[str, Artifact] = {}
+            parts = self._found(id)
+            ours = wandb_kept.is_ours(_config(parts))
+            for each in _logged(parts):
+                if wandb_artifacts.is_ours(each.metadata):
+                    said = wandb_artifacts.said_of(each.metadata)
+                    found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
+                elif not ours:  # In a run of ours it is what W&B made of a table.
+                    found.update((a.name, a) for a in _files(each))
+            return list(found.values())
 
     def copy(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Copy the bytes of a file out of the run's folder, wherever that was moved to."""
-        parts = self._found(id)
-        for part in reversed(parts):
-            kept = Blobs(part.folder / wandb_artifacts.FOLDER)
-            if artifact.digest and kept.has(artifact.digest):
-                kept.copy(artifact.digest, destination)
-                return
-        for each in reversed(_logged(parts)):
-            for entry in each.entries():
-                if f"{each.name}/{entry.path}" == artifact.name and not artifact.digest:
-                    path = each.verified(entry)
-                    with disk_errors(destination):
-                        shutil.copyfile(path, destination)
+        with self._lock:
+            parts = self._found(id)
+            for part in reversed(parts):
+                kept = Blobs(part.folder / wandb_artifacts.FOLDER)
+                if artifact.digest and kept.has(artifact.digest):
+                    kept.copy(artifact.digest, destination)
                     return
-        raise NotFound("artifact", artifact.name)
+            for each in reversed(_logged(parts)):
+                for entry in each.entries():
+                    if f"{each.name}/{entry.path}" == artifact.name and not artifact.digest:
+                        path = each.verified(entry)
+                        with disk_errors(destination):
+                            shutil.copyfile(path, destination)
+                        return
+            raise NotFound("artifact", artifact.name)
 
     def remove(self, id: str) -> None:
         """Remove the folders of a run."""
-        for part in self._found(id):
-            with disk_errors(part.folder):
-                shutil.rmtree(part.folder)
-            self._runs.pop(part.path, None)
+        with self._lock:
+            for part in self._found(id):
+                with disk_errors(part.folder):
+                    shutil.rmtree(part.folder)
+                self._runs.pop(part.path, None)
 
     def check(self) -> None:
         """Files are always there."""
 
     def stored(self, id: str) -> OnDisk | None:
         """Return what the files have of a run of ours, or None."""
-        try:
-            parts = self._found(id)
-        except NotFound:
-            return None
-        if not wandb_kept.is_ours(_config(parts)):
-            return None
-        rows: dict[str, int] = {}
-        last = -1
-        for part in parts:
-            for step, text in part.others(layout.AT):
-                last = max(last, step)
-                if (place := layout.place_of(text)) is not None:
-                    rows[place[1]] = max(place[2], rows.get(place[1], -1))
-            part.forget()
-        places = {
-            wandb_artifacts.said_of(each.metadata)["at"]
-            for each in _logged(parts)
-            if wandb_artifacts.is_ours(each.metadata)
-        }
-        return OnDisk(_kept(parts), last + 1, rows, places)
+        with self._lock:
+            try:
+                parts = self._found(id)
+            except NotFound:
+                return None
+            if not wandb_kept.is_ours(_config(parts)):
+                return None
+            rows: dict[str, int] = {}
+            last = -1
+            for part in parts:
+                for step, text in part.others(layout.AT):
+                    last = max(last, step)
+                    if (place := layout.place_of(text)) is not None:
+                        rows[place[1]] = max(place[2], rows.get(place[1], -1))
+                part.forget()
+            places = {
+                wandb_artifacts.said_of(each.metadata)["at"]
+                for each in _logged(parts)
+                if wandb_artifacts.is_ours(each.metadata)
+            }
+            return OnDisk(_kept(parts), last + 1, rows, places)
 
     def settle(self, opened: Open) -> bool:
         """See how far W&B's file has come; tell whether all that was handed on is in it."""

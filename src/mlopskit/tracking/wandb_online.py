@@ -7,6 +7,7 @@ import json
 import netrc
 import os
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -108,15 +109,16 @@ class OnlineStore:
         self._timeout_s = timeout_s
         self._exit_s = exit_s
         self._api: Any = None
+        self._lock = threading.Lock()
         self._reached = -REACHED_FOR_S
         self._looks: dict[str, tuple[float, float, float]] = {}
 
     @property
     def native(self) -> Any:
         """W&B's public API."""
-        if self._api is None:
-            service(self._exit_s)
-            with self._errors():
+        with self._lock, self._errors():
+            if self._api is None:
+                service(self._exit_s)
                 self._api = wandb.Api(
                     overrides={"base_url": self._base_url},
                     timeout=max(1, round(self._timeout_s)),

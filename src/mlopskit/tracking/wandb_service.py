@@ -51,7 +51,10 @@ def service(exit_s: float) -> None:
     """
     setup = wandb_setup.singleton()
     with _service_lock, translated("W&B's service"):
-        connection = setup._connection
+        connection: Any = setup._connection
+        if connection is not None and _has_ended(connection):
+            connection._cleanup()
+            setup._connection = connection = None
         if connection is None:
             with setup._connection_lock:
                 if setup._connection is None:
@@ -62,6 +65,16 @@ def service(exit_s: float) -> None:
             # After W&B's own hook, and so before it: what is open ends while the service lives.
             _hooked.add(os.getpid())
             atexit.register(_leave, os.getpid(), exit_s)
+
+
+def lives() -> bool:
+    """Tell whether the service of this process runs."""
+    connection: Any = wandb_setup.singleton()._connection
+    return connection is not None and not _has_ended(connection)
+
+
+def _has_ended(connection: Any) -> bool:
+    return connection._proc is not None and connection._proc._process.poll() is not None
 
 
 def _leave(pid: int, exit_s: float) -> None:

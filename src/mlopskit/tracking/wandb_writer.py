@@ -133,11 +133,10 @@ class Open:
         self.marks[self._mark] = Mark(dict(self.handed), self._step - 1, self.kept.revision)
         self.marked = dict(self.handed)
         self._marked_at = time.monotonic()
-        self.run.summary.update({layout.LAST: self.kept.last_text(), layout.MARK: str(self._mark)})
-
-    def unmark(self) -> None:
-        """Write another mark soon: the last one was not seen."""
-        self.marked = {}
+        with translated("W&B's service"):
+            self.run.summary.update(
+                {layout.LAST: self.kept.last_text(), layout.MARK: str(self._mark)}
+            )
 
     def reached(
         self, mark: int, step: int | None = None, revision: int | None = None
