@@ -15,6 +15,7 @@ from mlopskit import plugins
 from mlopskit.errors import ConfigError, Unsupported
 from mlopskit.kit import Kit, open_tracker
 from mlopskit.testing.tracking import OPENING, TrackerContract
+from mlopskit.tracking import wandb_layout
 from mlopskit.tracking.wandb_files import by_id, find_runs
 
 if TYPE_CHECKING:
@@ -93,6 +94,35 @@ def test_the_target_holds_no_secret() -> None:
     )
 
     assert tracker.target == "wandb:wandb.example/team/churn"
+
+
+def test_a_row_that_was_written_twice_is_read_once() -> None:
+    """A server may have stored what it did not acknowledge."""
+    rows = [
+        (0.5, 1, "1000:aaaa:10", None),
+        (0.5, 1, "1000:bbbb:10", None),
+        (0.5, 1, "1000:aaaa:10", None),
+        (9.2e18, 2, "1001:aaaa:20", '{"loss": 9223372036854775809, "": 36893488147419103232}'),
+        (7.0, 3, None, None),
+    ]
+
+    points = list(wandb_layout.points_of(rows, "loss"))
+
+    assert points == [(1, 1000, 0.5), (1, 1000, 0.5), (2**65, 1001, 2**63 + 1)]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["loss", "val/loss", "acc@1", "größe %", "a.b", "_step", "-r", "mk_x", "mkh_x", "€" * 250],
+)
+def test_keys_that_wandb_shows_are_its_keys(key: str) -> None:
+    """What it would nest, hide or change is another key, and no two keys are one."""
+    stored = wandb_layout.key_to_wandb(key)
+
+    assert (stored == key) == (key in ("loss", "val/loss", "acc@1", "größe %"))
+    assert stored[0] not in "_-"
+    assert "." not in stored
+    assert len(stored) <= 250
 
 
 def test_steps_are_the_axis_of_wandbs_charts(line: dict[str, Any], tmp_path: Path) -> None:
@@ -249,6 +279,7 @@ def test_a_run_that_another_process_goes_on_with_is_one_run(
     own = [step for part in parts[:-1] for step in part.history("loss").steps]
     assert len(parts) == 2
     assert own == list(range(len(own)))
+    assert sum(len(part.history("loss").steps) for part in parts) == 200
     assert len(own) >= 100
     if len(own) < 200:
         assert next(iter(parts[1].history("loss").steps)) == len(own)
