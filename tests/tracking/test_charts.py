@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import InvalidInput, MissingDependency
 from mlopskit.tracking import charts
 
 if TYPE_CHECKING:
@@ -96,11 +97,72 @@ def test_long_curves_are_cut_down_and_keep_their_area() -> None:
 
     (curve,) = data(charts.roc_curve(truth, scores))["curves"]
 
-    assert len(curve["fpr"]) == charts.MOST_POINTS
+    assert 500 < len(curve["fpr"]) <= charts.MOST_POINTS
     assert (curve["fpr"][-1], curve["tpr"][-1]) == (1.0, 1.0)
     assert curve["area"] == pytest.approx(metrics.roc_auc_score(truth, scores))
     drawn = np.trapezoid(curve["tpr"], curve["fpr"])
     assert drawn == pytest.approx(curve["area"], abs=1e-3)
+
+
+def test_a_long_pr_curve_of_few_hits_keeps_its_shape() -> None:
+    chance = np.random.default_rng(0)
+    truth = chance.random(200_000) < 1e-3
+    scores = chance.normal(truth * 4, 1.0)
+    precision, recall, _ = metrics.precision_recall_curve(truth, scores)
+
+    (curve,) = data(charts.pr_curve(truth, scores))["curves"]
+
+    assert 100 < len(curve["recall"]) <= charts.MOST_POINTS
+    assert (curve["recall"][0], curve["recall"][-1]) == (1.0, 0.0)
+    assert curve["thresholds"].count(None) == 1
+    drawn = metrics.auc(curve["recall"], curve["precision"])
+    assert drawn == pytest.approx(metrics.auc(recall, precision), abs=1e-3)
+    average = metrics.average_precision_score(truth, scores)
+    assert curve["average_precision"] == pytest.approx(average)
+
+
+def test_many_labels_have_short_curves_and_a_small_picture() -> None:
+    chance = np.random.default_rng(0)
+    labels = list(range(200))
+    truth = np.concatenate([labels, chance.integers(0, 200, 5000)])
+
+    curves = charts.roc_curve(truth, chance.random((len(truth), 200)), labels)
+    matrix = charts.confusion_matrix(truth, chance.permutation(truth))
+
+    assert max(len(each["fpr"]) for each in data(curves)["curves"]) <= 100
+    assert np.array(data(matrix)["matrix"]).shape == (200, 200)
+    assert curves.metadata["rows"] == matrix.metadata["total"] == len(truth)
+    picture = matrix.files["plot.svg"]
+    assert isinstance(picture, bytes)
+    assert len(picture) < 500_000
+
+
+@pytest.mark.parametrize("count", [16, 17, 59, 60, 61, 121])
+def test_a_picture_of_a_matrix_loses_no_count(count: int) -> None:
+    truth = np.arange(count)
+
+    blocks = charts._blocks(np, np.diag(truth))
+
+    assert len(blocks) <= 60
+    assert sum(map(sum, blocks)) == truth.sum()
+    assert data(charts.confusion_matrix(truth, truth))["labels"] == truth.tolist()
+
+
+def test_labels_keep_their_types() -> None:
+    made = charts.confusion_matrix(["a", 1, np.int64(2)], [1, "a", 2], ["a", 1, 2])
+
+    assert data(made)["labels"] == ["a", 1, 2]
+    assert data(made)["matrix"] == [[0, 1, 0], [1, 0, 0], [0, 0, 1]]
+
+
+def test_labels_that_svg_cannot_hold_are_drawn_without() -> None:
+    made = charts.confusion_matrix(["<&\x00", "b"], ["b", "b"])
+
+    assert data(made)["labels"] == ["<&\x00", "b"]
+    picture = made.files["plot.svg"]
+    assert isinstance(picture, bytes)
+    texts = [each.text for each in ET.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert "<&\N{REPLACEMENT CHARACTER}" in texts
 
 
 @pytest.mark.parametrize("labels", [None, ["b", "a", "never"]])
@@ -131,11 +193,29 @@ def test_a_histogram_counts_every_number() -> None:
     assert data(charts.histogram([3.0] * 5))["total"] == 5
 
 
+@pytest.mark.parametrize(
+    "values", [[1.0, 1.0 + 2**-52], [0.0, 5e-324], [1e-20, 3e-20], [-8e307, 8e307], [True, False]]
+)
+def test_a_histogram_of_an_odd_range_is_drawn(values: list[float]) -> None:
+    found = data(charts.histogram(values))
+
+    assert found["total"] == sum(found["counts"]) == 2
+    assert (found["edges"][0], found["edges"][-1]) == (min(values), max(values))
+
+
+def test_charts_without_numpy_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+
+    with pytest.raises(MissingDependency, match=r"mlopskit\[local\]"):
+        charts.histogram([1.0])
+
+
 def test_tensors_of_torch_are_numbers() -> None:
     torch = pytest.importorskip("torch")
     values = torch.tensor([1.0, 2.0], requires_grad=True)
 
     assert data(charts.histogram(values, bins=2))["counts"] == [1, 1]
+    assert data(charts.histogram(values.bfloat16(), bins=2))["counts"] == [1, 1]
     assert data(charts.confusion_matrix(torch.tensor([0, 1]), torch.tensor([0, 1])))["matrix"] == [
         [1, 0],
         [0, 1],
@@ -151,6 +231,16 @@ def test_tensors_of_torch_are_numbers() -> None:
         lambda: charts.histogram([1], bins=0),
         lambda: charts.histogram(([1, 2], [0, 1])),
         lambda: charts.histogram(([1, 2], [0, 2, 1])),
+        lambda: charts.histogram(([1, 2], [0, float("nan"), 1])),
+        lambda: charts.histogram(([1, float("nan")], [0, 1, 2])),
+        lambda: charts.histogram(([1, -1], [0, 1, 2])),
+        lambda: charts.histogram((["a"], ["b", "c"])),
+        lambda: charts.histogram(([], [1])),
+        lambda: charts.histogram([-1.7e308, 1.7e308]),
+        lambda: charts.confusion_matrix([float("nan")], [1]),
+        lambda: charts.confusion_matrix(["a"], ["a"], ["a", "a"]),
+        lambda: charts.confusion_matrix(range(1001), range(1001)),
+        lambda: charts.confusion_matrix(np.array([[], None], dtype=object), [1, 2]),
         lambda: charts.confusion_matrix(["a"], ["a", "b"]),
         lambda: charts.confusion_matrix([], []),
         lambda: charts.confusion_matrix(["a"], ["c"], ["a", "b"]),

@@ -7,7 +7,7 @@ import json
 import struct
 import wave
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -118,6 +118,21 @@ def test_images_of_a_list_have_their_captions() -> None:
         media.images([])
 
 
+def test_an_array_is_written_in_the_format_of_its_name() -> None:
+    np = pytest.importorskip("numpy")
+    images = pytest.importorskip("PIL.Image")
+    pixels = np.full((4, 6, 3), 200, dtype=np.uint8)
+
+    made = media.image(pixels, "x.JPG")
+
+    picture = images.open(io.BytesIO(only(made)))
+    assert (picture.format, picture.size) == ("JPEG", (6, 4))
+    assert made.metadata == {"width": 6, "height": 4}
+    assert only(media.image(pixels, "at_loss_0.5")).startswith(b"\x89PNG")
+    with pytest.raises(InvalidInput, match="RGBA"):
+        media.image(np.zeros((2, 2, 4), dtype=np.uint8), "x.jpg")
+
+
 def test_pillow_writes_the_format_of_the_name() -> None:
     images = pytest.importorskip("PIL.Image")
     picture = images.new("RGB", (3, 2))
@@ -148,18 +163,37 @@ def test_samples_become_a_wav(channels: int) -> None:
 
 def test_what_is_no_sound_is_refused(tmp_path: Path) -> None:
     np = pytest.importorskip("numpy")
-    for samples, rate in (
+    wrong: list[tuple[Any, Any]] = [
         (np.zeros(8), None),
         (np.zeros(8), 0),
         (np.zeros(8), True),
+        (np.zeros(8), 8000.0),
         (np.full(8, 1.5), 8000),
         (np.full(8, np.nan), 8000),
         (np.zeros(8, dtype=np.int32), 8000),
         (np.zeros((2, 2, 2)), 8000),
         (tmp_path / "none.wav", None),
-    ):
+    ]
+    for samples, rate in wrong:
         with pytest.raises(InvalidInput):
             media.audio(samples, rate)
+
+
+def test_a_wav_file_says_its_own_rate(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+    path = tmp_path / "x.wav"
+    path.write_bytes(only(media.audio(np.zeros(400, dtype=np.int16), np.int64(8000))))
+    other = tmp_path / "x.ogg"
+    other.write_bytes(b"OggS")
+
+    assert media.audio(path, 16000, caption="c").metadata == {
+        "rate": 8000,
+        "seconds": 0.05,
+        "channels": 1,
+        "caption": "c",
+    }
+    assert media.audio(other, 16000).metadata == {"rate": 16000}
+    assert media.audio(other, None).metadata == {}
 
 
 def test_files_of_sound_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -171,6 +205,8 @@ def test_files_of_sound_and_pages_are_kept_as_they_are(tmp_path: Path) -> None:
     assert only(media.html("<p>ü")) == "<p>ü".encode()
     with pytest.raises(InvalidInput, match="no page"):
         media.html(tmp_path / "none.html")
+    with pytest.raises(InvalidInput, match="UTF-8"):
+        media.html("\ud800")
     with pytest.raises(InvalidInput, match="text"):
         media.html(3)  # type: ignore[arg-type]  # on purpose
 
@@ -182,7 +218,9 @@ def test_metadata_is_plain_json() -> None:
     copy = media.plain_json(given)
 
     assert copy == {"a": [1, [None, 0.5]], "b": {"c": "ü"}}
-    for wrong in ({1: 2}, {"a": [{2: 3}]}, {"a": object()}, {"a": b"x"}):
+    loop: dict[str, object] = {}
+    loop["a"] = [loop]
+    for wrong in ({1: 2}, {"a": [{2: 3}]}, {"a": object()}, {"a": b"x"}, loop):
         with pytest.raises(InvalidInput):
             media.plain_json(wrong)  # type: ignore[arg-type]  # on purpose
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 import struct
 import wave
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput
 from mlopskit.tracking.values import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# What Pillow writes of an array, too; under any other name an array is a PNG.
+_OTHER_FORMATS: Final = frozenset({".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidInput: If JSON cannot hold it, or a key is no text.
     """
-    _check_keys(value)
     try:
+        _check_keys(value)
         copy: dict[str, Any] = json.loads(json.dumps(value, default=_scalar))
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidInput(f"This cannot be kept as metadata: {exc}.") from exc
@@ -65,10 +69,12 @@ def plain_json(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def image(img: Any, name: str, *, caption: str | None = None) -> Media:
-    """Return an image of Pillow in the format of the name's suffix, or an array as PNG.
+    """Return an image of Pillow, or an array, in the format of the name's suffix; PNG without one.
+
+    An array needs Pillow for any format but PNG.
 
     Raises:
-        InvalidInput: If it is neither, or has a shape or type that no PNG has.
+        InvalidInput: If it is neither, or has a shape or type that the format has not.
     """
     content, width, height = _drawn(img, PurePosixPath(name).suffix)
     said: dict[str, Any] = {"width": width, "height": height}
@@ -127,7 +133,7 @@ def audio(samples: Any, rate: int | None, *, caption: str | None = None) -> Medi
     Args:
         samples: (n,) or (n, channels), of int16 or of floats from -1 to 1; or the path of a file,
             which is kept as it is.
-        rate: In Hz; needed for samples.
+        rate: In Hz; needed for samples. A WAV file says its own.
         caption: A text about it.
 
     Raises:
@@ -140,9 +146,8 @@ def audio(samples: Any, rate: int | None, *, caption: str | None = None) -> Medi
         path = Path(samples)
         if not path.is_file():
             raise InvalidInput(f"There is no file {str(path)!r} of sound.")
-        return Media("audio", {"": path}, said)
-    if isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0:
-        raise InvalidInput(f"The rate is {rate!r}; samples need one in Hz.")
+        return Media("audio", {"": path}, _heard(path, rate) | said)
+    rate = _rate(rate)
     pcm = _pcm(samples)
     count, channels = pcm.shape
     buffer = io.BytesIO()
@@ -165,7 +170,10 @@ def html(page: str | Path) -> Media:
         if not page.is_file():
             raise InvalidInput(f"There is no page {str(page)!r}.")
         return Media("html", {"": page})
-    return Media("html", {"": check_text("A page", page).encode()})
+    try:
+        return Media("html", {"": check_text("A page", page).encode()})
+    except UnicodeEncodeError as exc:
+        raise InvalidInput(f"The page cannot be written in UTF-8: {exc}.") from exc
 
 
 def is_figure(value: Any) -> bool:
@@ -201,9 +209,41 @@ def _drawn(img: Any, suffix: str) -> tuple[bytes, int, int]:
         return buffer.getvalue(), width, height
     if not hasattr(img, "shape") or not hasattr(img, "dtype"):
         raise InvalidInput(f"This is no image: {type(img).__name__}. Pass an array or a PIL image.")
-    content = _png(img)
+    if suffix.lower() in _OTHER_FORMATS:
+        return _drawn(_pillow(_pixels(img), suffix), suffix)
+    content = _png(_pixels(img))
     width, height = struct.unpack_from(">II", content, 16)
     return content, width, height
+
+
+def _pillow(pixels: Any, suffix: str) -> Any:
+    try:
+        from PIL import Image  # noqa: PLC0415 - only arrays in formats other than PNG need it
+    except ImportError as exc:
+        raise InvalidInput(
+            f"An array is written as {suffix!r} by Pillow, which is not installed; name it '.png'."
+        ) from exc
+    return Image.fromarray(pixels)
+
+
+def _rate(rate: Any) -> int:
+    try:
+        hertz = 0 if isinstance(rate, bool) else operator.index(rate)
+    except TypeError:
+        hertz = 0
+    if hertz <= 0:
+        raise InvalidInput(f"The rate is {rate!r}; samples need one in Hz, an int.")
+    return hertz
+
+
+def _heard(path: Path, rate: Any) -> dict[str, Any]:
+    """Return what a WAV file says of itself; of any other file no more than its rate if given."""
+    try:
+        with wave.open(str(path)) as file:
+            hertz, channels = file.getframerate(), file.getnchannels()
+            return {"rate": hertz, "seconds": file.getnframes() / hertz, "channels": channels}
+    except (wave.Error, EOFError, ZeroDivisionError):
+        return {} if rate is None else {"rate": _rate(rate)}
 
 
 def _pcm(samples: Any) -> Any:
@@ -234,15 +274,16 @@ def _check_keys(value: Any) -> None:
             _check_keys(each)
 
 
-def _png(array: Any) -> bytes:
-    """Encode an array as PNG (W3C PNG, third edition): one filterless scanline per row."""
+def _pixels(array: Any) -> Any:
+    """Return an array as uint8 of (height, width) or (height, width, 3 or 4)."""
     import numpy as np  # noqa: PLC0415 - whoever passes an array has it
 
     pixels = np.asarray(array)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    colour = {2: 0, 3: {3: 2, 4: 6}.get(pixels.shape[-1])}.get(pixels.ndim)
-    if colour is None or 0 in pixels.shape:
+    if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))) or (
+        0 in pixels.shape
+    ):
         raise InvalidInput(
             f"An image of shape {pixels.shape} is none of (height, width[, 1, 3 or 4])."
         )
@@ -254,6 +295,12 @@ def _png(array: Any) -> bytes:
         pixels = pixels.astype(np.uint8) * 255
     if pixels.dtype != np.uint8:
         raise InvalidInput(f"An image of {pixels.dtype} must be of uint8, bools, or floats.")
+    return pixels
+
+
+def _png(pixels: Any) -> bytes:
+    """Encode pixels as PNG (W3C PNG, third edition): one filterless scanline per row."""
+    colour = 0 if pixels.ndim == 2 else {3: 2, 4: 6}[pixels.shape[2]]
     height, width = pixels.shape[:2]
     lines = b"".join(b"\0" + row.tobytes() for row in pixels)
     head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import pairwise
 from math import ceil, floor, log10
@@ -15,6 +16,11 @@ HEIGHT: Final = 360
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 44, 52
 INK: Final = "#24292f"
 FAINT: Final = "#d8dee4"
+MOST_NAMED: Final = 16
+MOST_IN_LEGEND: Final = 7
+SMALLEST_TEXT: Final = 6
+# XML 1.0 has no way to write these characters.
+_NO_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # Okabe and Ito's colours, which people who see few colours can tell apart.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
@@ -25,6 +31,7 @@ def lines(
     curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
     *,
     diagonal: bool = False,
+    legend_left: bool = False,
 ) -> bytes:
     """Draw curves over the unit square: each a label, its x values and its y values."""
     scale = _Scale((0.0, 1.0), (0.0, 1.0))
@@ -39,7 +46,9 @@ def lines(
         path = "L".join("{} {}".format(*scale.at(x, y)) for x, y in zip(xs, ys, strict=True))
         colour = COLOURS[number % len(COLOURS)]
         body.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-    body += _legend([label for label, _, _ in curves])
+    if not curves:
+        body.append(_text(*scale.at(0.5, 0.5), "No curve: the labels occur never, or always."))
+    body += _legend([label for label, _, _ in curves], left=legend_left)
     return _svg(title, body)
 
 
@@ -64,30 +73,42 @@ def bars(
 def grid(
     title: str, axes: tuple[str, str], labels: Sequence[str], cells: Sequence[Sequence[int]]
 ) -> bytes:
-    """Draw a square of numbers, darker where they are larger; one row for each label."""
-    many = len(labels)
-    side = (HEIGHT - TOP - BOTTOM) / max(many, 1)
+    """Draw a square of numbers, darker where they are larger.
+
+    Rows and columns are those of `labels`, or fewer where neighbours were summed.
+    """
+    few = len(labels) <= MOST_NAMED
+    side = (HEIGHT - TOP - BOTTOM) / max(len(cells), 1)
     left = LEFT + 56
     top = max(max((max(row) for row in cells), default=0), 1)
-    body = []
+    whole = f"{side * len(cells):.2f}"
+    ground = f'fill="{COLOURS[0]}" fill-opacity="0.04"'
+    body = [f'<rect x="{left}" y="{TOP}" width="{whole}" height="{whole}" {ground}/>']
     for row, values in enumerate(cells):
         for column, value in enumerate(values):
+            if not (value or few):
+                continue
             share = value / top
             x, y = round(left + column * side, 2), round(TOP + row * side, 2)
+            edge = ' stroke="#fff"' if few else ""
             body.append(
                 f'<rect x="{x}" y="{y}" width="{side:.2f}" height="{side:.2f}" '
-                f'fill="{COLOURS[0]}" fill-opacity="{0.04 + 0.96 * share:.3f}" stroke="#fff"/>'
+                f'fill="{COLOURS[0]}" fill-opacity="{0.96 * share:.3f}"{edge}/>'
             )
-            if many <= 16:
+            size = min(11.0, 1.3 * side / len(str(value)))
+            if few and size >= SMALLEST_TEXT:
                 ink = "#fff" if share > 0.5 else INK
-                body.append(_text(x + side / 2, y + side / 2 + 4, f"{value}", fill=ink))
-    if many <= 16:
+                middle = y + side / 2 + size * 0.36
+                body.append(_text(x + side / 2, middle, f"{value}", fill=ink, size=size))
+    if few:
+        wide = max(3, int(side / 6.5))
         for number, label in enumerate(labels):
             centre = (number + 0.5) * side
-            short = label if len(label) <= 10 else label[:9] + "…"
-            body.append(_text(left - 8, TOP + centre + 4, short, anchor="end"))
-            body.append(_text(left + centre, HEIGHT - BOTTOM + 18, short))
-    body += _names(axes, middle=left + many * side / 2)
+            body.append(_text(left - 8, TOP + centre + 4, short(label, 15), anchor="end"))
+            body.append(_text(left + centre, HEIGHT - BOTTOM + 18, short(label, wide)))
+    else:
+        axes = (f"{axes[0]} ({len(labels)} labels)", axes[1])
+    body += _names(axes, middle=left + len(cells) * side / 2)
     return _svg(title, body)
 
 
@@ -131,35 +152,63 @@ def _names(axes: tuple[str, str], *, middle: float) -> list[str]:
     ]
 
 
-def _legend(labels: Sequence[str]) -> list[str]:
-    body = []
-    for number, label in enumerate(labels[:8]):
-        y = HEIGHT - BOTTOM - 14 - 16 * (min(len(labels), 8) - 1 - number)
-        x = WIDTH - RIGHT - 12
-        colour = COLOURS[number % len(COLOURS)]
-        body.append(f'<path d="M{x} {y}h10" stroke="{colour}" stroke-width="3"/>')
-        body.append(_text(x - 6, y + 4, label, anchor="end"))
+def _legend(labels: Sequence[str], *, left: bool) -> list[str]:
+    """Name the colours in a lower corner, on a ground that the curves shine through."""
+    shown = list(labels[:MOST_IN_LEGEND])
+    if len(labels) > MOST_IN_LEGEND:
+        shown.append(f"and {len(labels) - MOST_IN_LEGEND} more")
+    if not shown:
+        return []
+    width, height = 30 + 6.5 * max(map(len, shown)), 16 * len(shown) + 6
+    x = LEFT + 8 if left else WIDTH - RIGHT - 8 - width
+    y = HEIGHT - BOTTOM - 8 - height
+    body = [
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="#fff" fill-opacity="0.8"/>'
+    ]
+    for number, label in enumerate(shown):
+        middle = y + 11 + 16 * number
+        if number < MOST_IN_LEGEND:
+            colour = COLOURS[number % len(COLOURS)]
+            body.append(f'<path d="M{x + 6} {middle}h14" stroke="{colour}" stroke-width="3"/>')
+        body.append(_text(x + 26, middle + 4, label, anchor="start"))
     return body
+
+
+def short(text: str, most: int) -> str:
+    """Return a text, or its beginning and an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers in a range."""
     if not high > low:
         return [low]
-    step: float = 10 ** floor(log10((high - low) / 4))
+    step: float = 10.0 ** floor(log10((high - low) / 4)) if (high - low) / 4 else 0.0
+    if not step:  # The range is of the smallest floats there are.
+        return [low]
     for times in (5, 2):
         if (high - low) / (step * times) >= 3:
             step *= times
             break
     first = ceil(low / step - 1e-9)
     last = floor(high / step + 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [number * step for number in range(first, last + 1)]
 
 
-def _text(x: float, y: float, text: str, *, anchor: str = "middle", fill: str = INK) -> str:
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "middle",
+    fill: str = INK,
+    size: float | None = None,
+) -> str:
+    small = "" if size is None else f' font-size="{size:.3g}"'
+    shown = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
     return (
-        f'<text x="{round(x, 2)}" y="{round(y, 2)}" text-anchor="{anchor}" fill="{fill}">'
-        f"{escape(text)}</text>"
+        f'<text x="{round(x, 2)}" y="{round(y, 2)}" text-anchor="{anchor}" fill="{fill}"{small}>'
+        f"{escape(shown)}</text>"
     )
 
 
