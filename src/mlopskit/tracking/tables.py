@@ -164,7 +164,7 @@ def _python(value: Any) -> Any:
     """Return the Python value of a scalar, or an array of one dimension, of NumPy or torch."""
     if not hasattr(value, "dtype") or not hasattr(value, "tolist"):
         return value
-    if getattr(value.dtype, "kind", "") in ("m", "M") and value.dtype.str.endswith(_FINER):
+    if _library(value) == "numpy" and value.dtype.str.endswith(_FINER):
         value = value.astype(f"{value.dtype.kind}8[us]")
     return value.tolist()
 
@@ -235,7 +235,7 @@ def _common(kinds: set[str]) -> str:
 
 def _columns(rows: Any) -> tuple[list[str], list[Sequence[Any]]]:
     """Return the names of the columns, and the cells of each."""
-    library = type(rows).__module__.partition(".")[0]
+    library = _library(rows)
     if library == "polars" and hasattr(rows, "collect"):
         rows = rows.collect()
     if library == "polars" and hasattr(rows, "get_columns"):
@@ -253,7 +253,7 @@ def _columns(rows: Any) -> tuple[list[str], list[Sequence[Any]]]:
         lengths = {len(column) for column in rows.values()}
         if len(lengths) > 1:
             raise InvalidInput(f"The columns of a table are of unequal length: {sorted(lengths)}.")
-        return _named(rows), list(rows.values())
+        return _named(rows), [_cells(column) for column in rows.values()]
     if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
         raise InvalidInput(
             f"This is no table: {type(rows).__name__}. Pass a list of mappings, a mapping of "
@@ -261,6 +261,15 @@ def _columns(rows: Any) -> tuple[list[str], list[Sequence[Any]]]:
         )
     keys = list(dict.fromkeys(key for row in rows for key in row))
     return _named(keys), [[row.get(key) for row in rows] for key in keys]
+
+
+def _cells(column: Any) -> Any:
+    plain = _library(column) in ("numpy", "torch") and column.ndim == 1
+    return _python(column) if plain else column
+
+
+def _library(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def _named(keys: Any) -> list[str]:
