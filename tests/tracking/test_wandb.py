@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -16,7 +17,9 @@ from mlopskit.errors import ConfigError, Unsupported
 from mlopskit.kit import Kit, open_tracker
 from mlopskit.testing.tracking import OPENING, TrackerContract
 from mlopskit.tracking import wandb_layout
+from mlopskit.tracking.entities import Ended, Started
 from mlopskit.tracking.wandb_files import by_id, find_runs
+from mlopskit.tracking.wandb_kept import Kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -265,6 +268,8 @@ def test_a_run_that_another_process_goes_on_with_is_one_run(
     )
     ended = _run(program, line, tmp_path / "home")
     run_id = ended.stdout.strip()
+    for cursor in (tmp_path / "home").rglob("*.cursor"):
+        cursor.unlink()  # As if it had died before it noted how far W&B was.
 
     with Kit(tracking=line, home=tmp_path / "home") as kit:
         kit.tracker.sync()
@@ -283,6 +288,45 @@ def test_a_run_that_another_process_goes_on_with_is_one_run(
     assert len(own) >= 100
     if len(own) < 200:
         assert next(iter(parts[1].history("loss").steps)) == len(own)
+
+
+def test_what_wandbs_service_only_holds_in_memory_stays_in_the_journal(
+    line: dict[str, Any], tmp_path: Path
+) -> None:
+    """It writes its file when it likes, here every minute, and dies with its program."""
+    rare = {**line, "settings": {"x_transaction_log_flush_interval": 60.0}}
+    program = (
+        "import time\n"
+        "run = tracker.start_run('e')\n"
+        "for step in range(100): run.log_metric('loss', step / 7, step=step)\n"
+        "end = time.monotonic() + 30\n"
+        "while run.delivery[tracker.target].delivered < 100 and time.monotonic() < end: pass\n"
+        "print(run.id, run.delivery[tracker.target].pending, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    run_id, pending = _run(program, rare, tmp_path / "home").stdout.split()
+
+    with Kit(tracking=line, home=tmp_path / "home") as kit:
+        kit.tracker.sync()
+        steps = list(kit.tracker.get_metric_history(run_id, "loss").steps)
+
+    assert int(pending) > 0
+    assert steps == list(range(100))
+
+
+def test_a_run_that_was_taken_up_again_is_not_lost_for_its_first_process() -> None:
+    """What the first one's journal says of its end comes late, and is void."""
+    kept = Kept("ab" * 16)
+    start = Started(1, 1000, "n", "e", None, "first")
+    kept.apply(start, "aaaa")
+    kept.apply(dataclasses.replace(start, position=2, owner="second", resumed=True), "bbbb")
+
+    kept.apply(Ended(3, 1001, "lost", "first"), "aaaa")
+    running = kept.record()
+    kept.apply(Ended(4, 1002, "lost", "second"), "bbbb")
+
+    assert (running.status, running.owner) == ("running", "second")
+    assert kept.record().status == "lost"
 
 
 def test_a_service_of_wandbs_that_dies_is_started_again(
@@ -317,6 +361,7 @@ def test_a_run_left_open_ends_with_its_program(line: dict[str, Any], tmp_path: P
     with Kit(tracking=line, home=tmp_path / "home") as kit:
         record = kit.tracker.get_run(ended.stdout.strip())
     assert (record.status, record.metrics) == ("finished", {"loss": 1.0})
+    assert len(list(find_runs(tmp_path / "store"))) == 1
     assert list((tmp_path / "home").rglob("*.journal")) == []
 
 

@@ -34,6 +34,16 @@ logger = logging.getLogger(__name__)
 protocol: Any = _protocol  # made of descriptors, without types
 ROWS_AT_ONCE: Final = 256
 MARK_S: Final = 0.2
+# Nothing on the terminal, no second measuring of the machine, and no program arguments on a server.
+SETTINGS: Final[Mapping[str, Any]] = {
+    "console": "off",
+    "quiet": True,
+    "silent": True,
+    "disable_code": True,
+    "x_disable_stats": True,
+    "x_disable_meta": True,
+    "x_transaction_log_flush_interval": MARK_S,
+}
 
 
 class Stored(Protocol):
@@ -273,16 +283,7 @@ class Writer:
         """
         service(self._exit_s)
         about = kept.about
-        settings = wandb.Settings(
-            console="off",
-            quiet=True,
-            silent=True,
-            disable_code=True,
-            x_disable_stats=True,
-            x_disable_meta=True,
-            x_transaction_log_flush_interval=MARK_S,
-            **self._settings,
-        )
+        settings = wandb.Settings(**{**SETTINGS, **self._settings})
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         opening(id)
         with translated("W&B"):
