@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, date, datetime, timedelta
+import sys
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit.errors import InvalidInput, InvalidName
+from mlopskit.errors import InvalidInput, InvalidName, MissingDependency
 from mlopskit.redaction import Redactor
 from mlopskit.tracking import datasets
 
@@ -63,6 +65,59 @@ def test_pandas_polars_pyarrow_and_rows_agree() -> None:
     assert {each.rows for each in found.values()} == {3}
 
 
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ([time(1, 2, 3), None], "time"),
+        ([date(1066, 10, 14), None], "date"),
+        ([timedelta(microseconds=1), None], "duration"),
+        ([timedelta(days=500_000), None], "duration"),
+        ([datetime(3000, 1, 1), None], "datetime"),  # noqa: DTZ001 - naive on purpose
+        ([datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=2)))], "datetime"),
+        ([Decimal("1.10"), Decimal(2)], "decimal"),
+        ([b"a\0", None, b""], "bytes"),
+        ([[1.0, None], None, []], "list[float]"),
+        ([["a"], [], ["", "b"]], "list[text]"),
+        ([[[1], [2, 3]], []], "list[list[int]]"),
+        ([{"a": 1, "b": "x"}, None], "struct"),
+        ([True, None], "bool"),
+        ([None, None], "null"),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:Series.values returning an ndarray")
+def test_columns_of_every_type_agree(column: list[Any], kind: str) -> None:
+    found = [
+        described(each)
+        for each in (
+            pd.DataFrame({"c": column}),
+            pl.DataFrame({"c": column}),
+            pa.table({"c": column}),
+            [{"c": each} for each in column],
+            {"c": pd.Series(column)},
+            {"c": pl.Series(column)},
+        )
+    ]
+
+    assert {each.columns for each in found} == {(("c", kind),)}
+    assert len({each.digest for each in found}) == 1
+    shorter = described(pa.table({"c": column}).slice(1))
+    assert shorter.digest != found[0].digest
+    again = pa.array(column[1:], pa.table({"c": column}).schema[0].type)
+    assert shorter.digest == described(pa.table({"c": again})).digest
+
+
+def test_integers_of_64_bits_have_no_double() -> None:
+    small, large = (
+        described(pa.table({"n": pa.array(each, pa.uint64())})) for each in ([1], [2**64 - 1])
+    )
+
+    assert small.digest == described(pa.table({"n": [1]})).digest
+    assert large.columns == (("n", "uint"),)
+    assert large.digest != described(pa.table({"n": [-1]})).digest
+    assert large.digest == described(pl.DataFrame({"n": [2**64 - 1]})).digest
+
+
 def test_widths_indexes_chunks_and_categories_do_not_count() -> None:
     plain = described(pa.table({"n": [1, 2, 3], "t": ["a", "b", "a"]})).digest
 
@@ -91,6 +146,8 @@ def test_widths_indexes_chunks_and_categories_do_not_count() -> None:
         {"a": [1, 2], "b": ["x", None]},
         {"a": [1], "b": ["x"]},
         {"a": [1, 2]},
+        {"a": [1, 2], "b": [["x"], ["y"]]},
+        {"a": [1, 2], "b": [b"x", b"y"]},
     ],
     ids=str,
 )
@@ -124,18 +181,69 @@ def test_arrays_have_fingerprints() -> None:
     assert (flat.source, flat.rows, len(flat.columns)) == ("numpy", 3, 4)
     assert described(np.asfortranarray(array)).digest == flat.digest
     assert described(array + 1).digest != flat.digest
-    images = {"x": np.zeros((2, 4, 4), dtype=np.uint8), "y": [0, 1]}
-    assert described(images).rows == 2
+    assert described(array[::-1]).digest != flat.digest
+    assert described(np.zeros((0, 3))).rows == 0
     torch = pytest.importorskip("torch")
     assert described(torch.tensor(array)).digest == flat.digest
 
 
+def test_tensors_are_one_column_and_their_shape_and_type_count() -> None:
+    pixels = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)
+
+    found = described(pixels)
+
+    assert (found.rows, found.columns) == (2, (("0", "uint8[4, 4, 3]"),))
+    others = [
+        pixels.reshape(2, 4, 12),
+        pixels.astype(np.int8),
+        pixels[::-1],
+        pixels.swapaxes(1, 2),
+        {"x": pixels},
+        {"x": pixels.reshape(2, 48)},
+    ]
+    assert len({found.digest, *(described(each).digest for each in others)}) == 7
+    assert described(np.asfortranarray(pixels)).digest == found.digest
+    assert described(pixels.astype(">u2")).digest == described(pixels.astype("<u2")).digest
+    assert len(described(np.zeros((2, 257))).columns) == 1
+    torch = pytest.importorskip("torch")
+    named = described({"x": torch.tensor(pixels), "y": torch.tensor([1.5, 2]).bfloat16()})
+    assert named.columns == (("x", "uint8[4, 4, 3]"), ("y", "float"))
+    assert named.digest == described({"x": pixels, "y": pd.Series([1.5, 2.0])}).digest
+
+
+def test_what_has_no_content_of_its_own_is_refused() -> None:
+    for wrong in (
+        pd.Series([1]),
+        pl.Series([1]),
+        pl.DataFrame({"o": [object()]}),
+        pd.DataFrame({"a": [1, "x"]}),
+        pd.DataFrame([[1, 2]], columns=["a", "a"]),
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]),
+        {1: [1], "1": [2]},
+        {"a": "text"},
+        {"a": np.zeros((2, 2)), "b": [1, 2, 3]},
+        {"a": np.array([[object()]])},
+        np.array([1j]),
+        b"bytes",
+    ):
+        with pytest.raises(InvalidInput):
+            described(wrong)
+
+
+def test_without_narwhals_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "narwhals.stable.v1", None)
+
+    with pytest.raises(MissingDependency, match=r"'narwhals'.*mlopskit\[local\]"):
+        described([{"a": 1}])
+
+
 def test_odd_columns_have_fingerprints_too() -> None:
-    table = pa.table({"l": [[1, 2], None], "b": [b"x", b"y"], "n": [None, None]})
+    pairs = pa.array([[("a", 1)], None], pa.map_(pa.string(), pa.int64()))
+    table = pa.table({"l": [[1, 2], None], "m": pairs, "n": [None, None]})
 
     found = described(table)
 
-    assert [kind for _, kind in found.columns] == ["other", "other", "null"]
+    assert [kind for _, kind in found.columns] == ["list[int]", "other", "null"]
     assert described(table).digest == found.digest
     assert described(pa.table({"a": []})).rows == 0
 

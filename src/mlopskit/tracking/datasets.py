@@ -1,10 +1,17 @@
 """What data a run was given: its fingerprint, its columns and its size, never the data itself.
 
 The fingerprint is SHA-256 over the columns in a canonical form, so that a frame of pandas, polars
-or pyarrow with equal content has an equal one: the name and the type of each column, the places of
-its nulls, and its values (ints and bools as 64 bits, floats as 64 bits with one NaN, times in
-nanoseconds UTC, texts in UTF-8 with their lengths, all little-endian). The order of columns and
-rows counts; an index of pandas does not.
+or pyarrow with equal content has an equal one: the numbers of columns and rows; then the name and
+the type of each column, the places of its nulls, and its values, all little-endian. Integers of any
+width are 64 bits, floats are 64 bits, times are nanoseconds UTC (microseconds where a column
+reaches beyond the years 1677 to 2262), texts are UTF-8 with their lengths, categories are their
+values, and lists and structs are what they hold. The order of columns and rows counts.
+
+- A NaN is a null: pandas cannot tell them apart. For the same reason a column of ints with nulls
+  differs between pandas, which holds floats unless told otherwise, and the other two.
+- The index of a pandas frame does not count.
+- Arrays of more than two dimensions, or wider than 256 columns, are one column, of which the type,
+  the shape and the bytes count.
 """
 
 from __future__ import annotations
@@ -21,8 +28,13 @@ from mlopskit.storage import check_digest, digest_of
 from mlopskit.tracking.entities import Dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
     from mlopskit.redaction import Redactor
 
+WIDEST: Final = 256
+_FIXED: Final = {"bool": "<i1", "float": "<f8", "uint": "<u8"}
 TAKEN: Final = (
     "a frame of pandas, polars or pyarrow, arrays of NumPy, a list of mappings, a mapping of "
     "columns, or the path of a file or folder"
@@ -80,141 +92,234 @@ def _of_path(path: Path) -> dict[str, Any]:
 
 
 def _of_table(data: Any) -> dict[str, Any]:
+    fingerprint = _Fingerprint()
     try:
-        import narwhals.stable.v1 as nw  # noqa: PLC0415 - the core reads no tables
-        import numpy as np  # noqa: F401, PLC0415 - likewise
-        import pyarrow as pa  # noqa: PLC0415 - likewise
-    except ImportError as exc:
-        raise MissingDependency(
-            "the fingerprint of a table", str(exc.name), "pip install 'mlopskit[local]'"
-        ) from exc
-    source = type(data).__module__.partition(".")[0]
-    try:
-        if source not in ("pandas", "polars", "pyarrow"):
-            source, data = _tabular(data)
-        if source == "pandas":
-            data = data.reset_index(drop=True)
-            data = data.set_axis([str(each) for each in data.columns], axis=1)
-        table = data if isinstance(data, pa.Table) else _arrow(nw, data)
-    except (pa.ArrowException, TypeError, ValueError) as exc:
+        source, columns = _columns(fingerprint, data)
+    except Exception as exc:  # Whatever a library raises for a frame that Arrow cannot hold.
         raise InvalidInput(f"This has no fingerprint ({exc}). Pass {TAKEN}.") from exc
-    hasher = hashlib.sha256()
-    columns = []
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        kind = _hash_column(hasher, name, column)
-        columns.append((name, kind))
-    return {
-        "source": source,
-        "digest": f"sha256:{hasher.hexdigest()}",
-        "rows": table.num_rows,
-        "columns": tuple(columns),
-    }
+    names = [name for name, _ in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidInput(f"Two columns are called {twice[0]!r}.")
+    lengths = sorted({len(column) for _, column in columns})
+    if len(lengths) > 1:
+        raise InvalidInput(f"The columns are of unequal length: {lengths}.")
+    rows = lengths[0] if lengths else 0
+    fingerprint.text(f"{len(columns)} {rows}")
+    found = []
+    for name, column in columns:
+        fingerprint.text(name)
+        found.append((name, fingerprint.column(column)))
+    return {"source": source, "digest": fingerprint.digest, "rows": rows, "columns": tuple(found)}
 
 
-def _arrow(nw: Any, data: Any) -> Any:
-    frame = nw.from_native(data)
-    if isinstance(frame, nw.LazyFrame):
-        frame = frame.collect()
-    return frame.to_arrow()
-
-
-def _tabular(data: Any) -> tuple[str, Any]:
-    """Return plain data as a table of pyarrow, and what it was."""
-    import numpy as np  # noqa: PLC0415 - seen to be there
-    import pyarrow as pa  # noqa: PLC0415 - seen to be there
-
-    if hasattr(data, "detach"):  # torch
-        data = data.detach().cpu().numpy()
+def _columns(tools: _Fingerprint, data: Any) -> tuple[str, list[tuple[str, Any]]]:
+    """Return what data is, and its columns: arrays of pyarrow; tensors are arrays of NumPy."""
+    pa, np = tools.pa, tools.np
+    source = _library(data)
+    if source in ("pandas", "polars", "pyarrow"):
+        return source, _of_frame(tools, data)
+    data = _array(data)
     if isinstance(data, np.ndarray):
-        flat = data.reshape(len(data), -1) if data.ndim else data.reshape(1, 1)
-        return "numpy", pa.table({str(at): flat[:, at] for at in range(flat.shape[1])})
+        if data.ndim > 2 or (data.ndim == 2 and data.shape[1] > WIDEST):
+            return "numpy", [("0", data)]
+        flat = data.reshape(-1, 1) if data.ndim < 2 else data
+        return "numpy", [(str(at), pa.array(flat[:, at])) for at in range(flat.shape[1])]
     if isinstance(data, Mapping):
-        flats = {str(key): _column(each) for key, each in data.items()}
-        return "columns", pa.table(flats)
+        return "columns", [(str(key), _column(tools, each)) for key, each in data.items()]
     if isinstance(data, Sequence) and not isinstance(data, bytes):
         if not all(isinstance(row, Mapping) for row in data):
             raise TypeError("its rows are no mappings")
         keys = dict.fromkeys(key for row in data for key in row)
-        return "rows", pa.table({str(key): [row.get(key) for row in data] for key in keys})
+        return "rows", [(str(key), pa.array([row.get(key) for row in data])) for key in keys]
     raise TypeError(f"it is a {type(data).__name__}")
 
 
-def _column(values: Any) -> Any:
-    if getattr(values, "ndim", 1) != 1:
-        return [row.tobytes() for row in values]
-    return values
+def _of_frame(tools: _Fingerprint, data: Any) -> list[tuple[str, Any]]:
+    if hasattr(data, "iloc"):
+        if not hasattr(data, "columns"):
+            raise TypeError(f"a {type(data).__name__} is no frame")
+        data = data.reset_index(drop=True)
+        data = data.set_axis([str(each) for each in data.columns], axis=1)
+    if not isinstance(data, tools.pa.Table | tools.pa.RecordBatch):
+        frame = tools.nw.from_native(data)
+        if isinstance(frame, tools.nw.LazyFrame):
+            frame = frame.collect()
+        objects = [name for name, kind in frame.schema.items() if kind == tools.nw.Object]
+        if objects and not hasattr(data, "iloc"):
+            raise TypeError(f"the column {objects[0]!r} holds objects")
+        data = frame.to_arrow()
+    return list(zip(data.schema.names, data.columns, strict=True))
 
 
-def _hash_column(hasher: Any, name: str, column: Any) -> str:
-    """Add one column, and return its type in a word."""
-    import numpy as np  # noqa: PLC0415 - seen to be there
-    import pyarrow as pa  # noqa: PLC0415 - seen to be there
-    import pyarrow.compute as pc  # noqa: PLC0415 - seen to be there
+def _column(tools: _Fingerprint, values: Any) -> Any:
+    values = _array(values)
+    if isinstance(values, tools.np.ndarray) and values.ndim > 1:
+        return values
+    if _library(values) == "polars":
+        return values.to_arrow()
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+        raise TypeError(f"a {type(values).__name__} is no column")
+    return tools.pa.array(values, from_pandas=_library(values) == "pandas" or None)
 
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind, array = _canonical(array)
-    hasher.update(f"{len(name.encode())}:".encode() + name.encode() + f":{kind}:".encode())
-    nulls = array.is_null()
-    hasher.update(np.packbits(nulls.to_numpy(zero_copy_only=False)).tobytes())
-    if kind == "text":
-        filled = array.fill_null("")
-        lengths = pc.binary_length(filled).to_numpy(zero_copy_only=False).astype("<i8")
-        hasher.update(lengths.tobytes())
-        hasher.update(_joined(filled))
-    elif kind == "null":
-        hasher.update(str(len(array)).encode())
-    elif kind == "other":
-        for each in array.to_pylist():
-            text = repr(each).encode()
-            hasher.update(f"{len(text)}:".encode() + text)
-    else:
+
+def _array(values: Any) -> Any:
+    """Return a tensor of torch as an array of NumPy, and anything else as it is."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if str(values.dtype) == "torch.bfloat16" else values).numpy()
+
+
+def _library(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+class _Fingerprint:
+    """A hash of columns, and the libraries that read them.
+
+    Raises:
+        MissingDependency: If one of these is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import narwhals.stable.v1 as nw  # noqa: PLC0415 - the core reads no tables
+            import numpy as np  # noqa: PLC0415 - likewise
+            import pyarrow as pa  # noqa: PLC0415 - likewise
+            import pyarrow.compute as pc  # noqa: PLC0415 - likewise
+        except ImportError as exc:
+            package = str(exc.name).partition(".")[0]
+            raise MissingDependency(
+                "the fingerprint of a table", package, "pip install 'mlopskit[local]'"
+            ) from exc
+        self.nw, self.np, self.pa, self.pc = nw, np, pa, pc
+        self._hasher = hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hasher.hexdigest()}"
+
+    def text(self, text: str) -> None:
+        """Add a text and its length, so that no two sequences of texts add the same bytes."""
+        content = text.encode("utf-8", "surrogatepass")
+        self._hasher.update(len(content).to_bytes(8, "little") + content)
+
+    def column(self, column: Any) -> str:
+        """Add a column, and return its type in a word."""
+        if isinstance(column, self.np.ndarray):
+            return self._tensor(column)
+        if isinstance(column, self.pa.ChunkedArray):
+            chunks = column.chunks or [self.pa.array([], column.type)]
+            column = self.pa.concat_arrays(chunks)
+        return self._values(column)
+
+    def _tensor(self, array: Any) -> str:
+        if array.dtype.hasobject:
+            raise InvalidInput(f"An array of {array.dtype} of shape {array.shape} has no digest.")
+        kind = f"{array.dtype.name}[{', '.join(map(str, array.shape[1:]))}]"
+        self.text(f"{kind} {len(array)}")
+        whole = self.np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        self._hasher.update(whole.reshape(-1).view(self.np.uint8).data)
+        return kind
+
+    def _values(self, array: Any) -> str:
+        """Add an array of pyarrow, and return its type in a word."""
+        types, pa = self.pa.types, self.pa
+        while types.is_dictionary(array.type) or isinstance(array.type, pa.BaseExtensionType):
+            dictionary = types.is_dictionary(array.type)
+            array = array.dictionary_decode() if dictionary else array.storage
+        kind, form = self._canonical(array)
+        self.text(f"{kind} {len(array)}")
+        nulls = form.is_null().to_numpy(zero_copy_only=False)
+        self._hasher.update(self.np.packbits(nulls).data)
+        if kind == "list":
+            self._hasher.update(self._fixed(self.pc.list_value_length(form), "<i8"))
+            return f"list[{self._values(form.flatten())}]"
+        if kind == "struct":
+            for field, child in zip(form.type, form.flatten(), strict=True):
+                self.text(field.name)
+                self._values(child)
+        elif kind in ("text", "bytes"):
+            self._hasher.update(self._fixed(self.pc.binary_length(form), "<i8"))
+            self._hasher.update(self._joined(form))
+        elif kind in ("decimal", "other"):
+            for each in form.to_pylist():
+                self.text(_digits(each) if kind == "decimal" else repr(each))
+        elif kind != "null":
+            self._hasher.update(self._fixed(form, _FIXED.get(kind, "<i8")))
+        return kind
+
+    def _fixed(self, array: Any, form: str) -> Any:
+        """Return values of a fixed width as an array of NumPy, 0 where one is null."""
         values = array.fill_null(0).to_numpy(zero_copy_only=False)
+        return self.np.ascontiguousarray(values.astype(form, copy=False))
+
+    def _joined(self, array: Any) -> Any:
+        """Return the bytes of all texts of a large array, one behind the other, without nulls."""
+        if array.null_count:
+            array = array.drop_null()
+        _, offsets, content = array.buffers()
+        if content is None or len(array) == 0:
+            return b""
+        places = self.np.frombuffer(offsets, dtype=self.np.int64)
+        first, last = places[array.offset], places[array.offset + len(array)]
+        return memoryview(content)[int(first) : int(last)]
+
+    def _canonical(self, array: Any) -> tuple[str, Any]:
+        """Return the type of a column in a word, and the column in the form that is hashed."""
+        pa, pc, types, held = self.pa, self.pc, self.pa.types, array.type
+        if types.is_unsigned_integer(held):
+            large = (pc.max(array).as_py() or 0) >> 63
+            return ("uint", array) if large else ("int", array.cast(pa.int64()))
+        if types.is_timestamp(held):
+            return "datetime", self._ticks(array, lambda unit: pa.timestamp(unit, held.tz))
+        if types.is_duration(held):
+            return "duration", self._ticks(array, pa.duration)
+        kind, form = self._form(held)
+        array = array if form == held else array.cast(form)
         if kind == "float":
-            values = np.where(np.isnan(values), np.nan, values)
-        hasher.update(values.astype("<f8" if kind == "float" else "<i8", copy=False).tobytes())
-    return kind
+            array = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
+        elif kind in ("date", "time"):
+            array = (array.cast(pa.int32()) if kind == "date" else array).cast(pa.int64())
+        return kind, array
+
+    def _form(self, held: Any) -> tuple[str, Any]:
+        pa, types = self.pa, self.pa.types
+        for tests, kind, form in (
+            (("string", "large_string", "string_view"), "text", pa.large_string()),
+            (
+                ("binary", "large_binary", "binary_view", "fixed_size_binary"),
+                "bytes",
+                pa.large_binary(),
+            ),
+            (("boolean",), "bool", pa.int8()),
+            (("signed_integer",), "int", pa.int64()),
+            (("floating",), "float", pa.float64()),
+            (("date",), "date", pa.date32()),
+            (("time",), "time", pa.time64("ns")),
+            (("list", "large_list", "fixed_size_list"), "list", held),
+            (("struct",), "struct", held),
+            (("decimal",), "decimal", held),
+            (("null",), "null", held),
+        ):
+            if any(getattr(types, f"is_{test}")(held) for test in tests):
+                return kind, form
+        return "other", held
+
+    def _ticks(self, array: Any, type_of: Callable[[str], Any]) -> Any:
+        """Return times in nanoseconds, or all of them in microseconds where one does not fit."""
+        try:
+            ticks = array.cast(type_of("ns"))
+        except self.pa.ArrowInvalid:
+            self.text("us")
+            ticks = array.cast(type_of("us"))
+        return ticks.cast(self.pa.int64())
 
 
-def _canonical(array: Any) -> tuple[str, Any]:
-    """Return the type of a column in a word, and the column in the form that is hashed."""
-    import pyarrow as pa  # noqa: PLC0415 - seen to be there
-    import pyarrow.compute as pc  # noqa: PLC0415 - seen to be there
-
-    types, held = pa.types, array.type
-    kind, form = "other", array
-    if types.is_null(held):
-        kind = "null"
-    elif types.is_boolean(held):
-        kind, form = "bool", array.cast(pa.int8()).cast(pa.int64())
-    elif types.is_uint64(held) and len(array) and (pc.max(array).as_py() or 0) >> 63:
-        pass
-    elif types.is_integer(held):
-        kind, form = "int", array.cast(pa.int64())
-    elif types.is_floating(held):
-        # What pandas has as a NaN, polars and pyarrow may have as a null.
-        floats = array.cast(pa.float64())
-        kind, form = "float", pc.if_else(pc.is_nan(floats), pa.scalar(None, pa.float64()), floats)
-    elif types.is_string(held) or types.is_large_string(held) or types.is_string_view(held):
-        kind, form = "text", array.cast(pa.large_string())
-    elif types.is_timestamp(held):
-        kind, form = "datetime", array.cast(pa.timestamp("ns", held.tz)).cast(pa.int64())
-    elif types.is_date(held):
-        kind, form = "date", array.cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
-    elif types.is_duration(held):
-        kind, form = "duration", array.cast(pa.duration("ns")).cast(pa.int64())
-    return kind, form
-
-
-def _joined(array: Any) -> Any:
-    """Return the bytes of all texts of a large-string array, one behind the other."""
-    _, offsets, content = array.buffers()
-    if content is None or len(array) == 0:
-        return b""
-    import numpy as np  # noqa: PLC0415 - seen to be there
-
-    places = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    return memoryview(content)[int(places[0]) : int(places[-1])]
+def _digits(number: Decimal | None) -> str:
+    """Return a decimal without the zeros that only its column's scale has put there."""
+    if number is None:
+        return ""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
