@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -15,14 +17,15 @@ from mlopskit.errors import Unavailable
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import OPENING, TrackerContract
 from mlopskit.tracking.values import to_json
+from mlopskit.tracking.wandb_kept import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mlopskit.testing.tracking import Line
 
-wandb = pytest.importorskip("mlopskit.tracking.wandb")
+wandb_online = pytest.importorskip("mlopskit.tracking.wandb_online")
+wandb_writer = pytest.importorskip("mlopskit.tracking.wandb_writer")
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +123,32 @@ def test_a_program_ends_well_while_the_server_is_down(
     assert (record.status, record.params) == ("finished", {"lr": 0.1})
     assert steps == list(range(100))
     assert path.read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("mark", "step", "revision", "expected"),
+    [
+        (5, 9, 2, {"aaaa": 70}),
+        (5, 9, 1, {}),  # The config is behind.
+        (5, 8, 2, {}),  # The history is.
+        (4, 9, 2, {}),  # The summary is.
+        (None, 9, 2, {}),
+    ],
+)
+def test_what_counts_as_stored_is_stored_in_every_part(
+    mark: int | None, step: int, revision: int, expected: dict[str, int]
+) -> None:
+    """History, config and summary reach the server on different ways."""
+    run = SimpleNamespace(step=0)
+    opened = wandb_writer.Open(run, Kept("ab" * 16), Path(), resumed=False)
+    opened.marks[5] = wandb_writer.Mark({"aaaa": 70}, step=9, revision=2)
+    bucket = {
+        "summaryMetrics": json.dumps({} if mark is None else {"_mk/mark": str(mark)}),
+        "config": json.dumps({"_mk": {"value": {"revision": revision}}}),
+        "historyTail": json.dumps([json.dumps({"_step": step})]),
+    }
+
+    assert wandb_online.reached(opened, bucket) == expected
 
 
 def test_a_key_that_the_server_refuses_is_named(

@@ -280,7 +280,7 @@ class OnlineStore:
         bucket = (found or {}).get("bucket")
         if not bucket:
             raise Unavailable("W&B", f"it does not have the run {run_id} yet")
-        opened.arrived.update(_reached(opened, bucket))
+        opened.arrived.update(reached(opened, bucket))
         for source, position in opened.arrived.items():
             # Where an artifact is on its way, nothing that came with it counts.
             if pending.get(source, position + 1) > position > opened.settled.get(source, -1):
@@ -432,7 +432,7 @@ def _path(where: Comparison | In) -> str:
     return ""
 
 
-def _reached(opened: Open, bucket: dict[str, Any]) -> dict[str, int]:
+def reached(opened: Open, bucket: dict[str, Any]) -> dict[str, int]:
     """Return how far the server has come, by journal: history, config and summary of one mark."""
     summary = json.loads(bucket.get("summaryMetrics") or "{}")
     config = json.loads(bucket.get("config") or "{}")
