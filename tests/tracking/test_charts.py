@@ -135,6 +135,9 @@ def test_many_labels_have_short_curves_and_a_small_picture() -> None:
     picture = matrix.files["plot.svg"]
     assert isinstance(picture, bytes)
     assert len(picture) < 500_000
+    diagonal = charts.confusion_matrix(range(1000), range(1000)).files["plot.svg"]
+    assert isinstance(diagonal, bytes)
+    assert len(diagonal) < 20_000
 
 
 @pytest.mark.parametrize("count", [16, 17, 59, 60, 61, 121])

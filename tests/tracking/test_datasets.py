@@ -107,6 +107,31 @@ def test_columns_of_every_type_agree(column: list[Any], kind: str) -> None:
     assert shorter.digest == described(pa.table({"c": again})).digest
 
 
+def test_how_a_column_is_held_does_not_count() -> None:
+    def digest(values: list[Any], kind: Any) -> str:
+        return described(pa.table({"c": pa.array(values, kind)})).digest
+
+    odd_nan = np.array([0x7FF8000000000001], dtype=np.uint64).view(np.float64)
+    part = pa.RecordBatch.from_pydict({"c": pa.array(["a", None, "bc", "d"], pa.large_string())})
+
+    assert digest([float("nan")], None) == digest([None], pa.float64())
+    assert described({"c": odd_nan}).digest == digest([None], pa.float64())
+    assert digest([Decimal("1.10")], pa.decimal128(9, 2)) == digest(
+        [Decimal("1.1")], pa.decimal256(40, 7)
+    )
+    assert described(part.slice(1, 2)).digest == digest([None, "bc"], pa.string())
+    assert described(part.slice(2)).digest == digest(["bc", "d"], None)
+    assert digest([b"ab"], pa.binary(2)) == digest([b"ab"], pa.binary())
+    assert digest([2.0], pa.float16()) == digest([2.0], pa.float64())
+
+
+def test_microseconds_are_not_nanoseconds() -> None:
+    far = pa.array([datetime(3000, 1, 1)], pa.timestamp("us"))  # noqa: DTZ001 - naive on purpose
+    near = far.cast(pa.int64()).cast(pa.timestamp("ns"))
+
+    assert described(pa.table({"t": far})).digest != described(pa.table({"t": near})).digest
+
+
 def test_integers_of_64_bits_have_no_double() -> None:
     small, large = (
         described(pa.table({"n": pa.array(each, pa.uint64())})) for each in ([1], [2**64 - 1])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlopskit.redaction import Redactor
 
 WIDEST: Final = 256
-_FIXED: Final = {"bool": "<i1", "float": "<f8", "uint": "<u8"}
+_FIXED: Final = {"bool": "<i1", "float": "<f8"}
 TAKEN: Final = (
     "a frame of pandas, polars or pyarrow, arrays of NumPy, a list of mappings, a mapping of "
     "columns, or the path of a file or folder"
