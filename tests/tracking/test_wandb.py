@@ -293,8 +293,8 @@ def test_a_run_that_another_process_goes_on_with_is_one_run(
 def test_what_wandbs_service_only_holds_in_memory_stays_in_the_journal(
     line: dict[str, Any], tmp_path: Path
 ) -> None:
-    """It writes its file when it likes, here every minute, and dies with its program."""
-    rare = {**line, "settings": {"x_transaction_log_flush_interval": 60.0}}
+    """It writes its file when it likes, here when a block is full, and dies with its program."""
+    rare = {**line, "settings": {"x_transaction_log_flush_interval": 0.0}}
     program = (
         "run = tracker.start_run('e')\n"
         "for step in range(100): run.log_metric('loss', step / 7, step=step)\n"

@@ -195,6 +195,7 @@ def test_wandbs_own_api_sees_what_its_pages_show(
     assert any("/media/images/" in name for name in server.files)
     assert any("/media/table/" in name for name in server.files)
     assert "best" in artifacts["file-code.py:v0"].aliases
+    assert list((tmp_path / "home").rglob("artifacts/*")) == []
 
 
 def test_what_the_server_can_filter_it_filters(

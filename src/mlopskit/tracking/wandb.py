@@ -9,8 +9,9 @@ in the run's config. Steps may come in any order: W&B's own step only counts row
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Unpack
 
 from wandb.sdk import wandb_setup
 
@@ -97,6 +98,8 @@ class WandbTracker(Tracker):
         ConfigError: If the mode or the location cannot be taken.
     """
 
+    exactly_once: ClassVar[bool] = True
+
     def __init__(
         self,
         location: str | None = None,
@@ -126,11 +129,6 @@ class WandbTracker(Tracker):
         self.location = folder
         self._api_key = api_key
         self._settings = dict(settings or {})
-
-    @property
-    def exactly_once(self) -> bool:  # type: ignore[override]  # a class variable elsewhere
-        """Whether a record that comes again is stored once: offline it is, online it reads once."""
-        return True
 
     @property
     def base_url(self) -> str:
@@ -247,6 +245,8 @@ class WandbTracker(Tracker):
             raise
         if opened.ended and done:
             self._writer.runs.pop(run_id, None)
+            if self.mode == "online":  # The server has the bytes.
+                shutil.rmtree(opened.folder, ignore_errors=True)
             return None
         return opened.settled.get(wandb_layout.short(source), -1)
 
