@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import shutil
 import socket
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from tests.tracking.servers import mlflow_server
+from tests.tracking.servers import free_port, mlflow_server
 
-from mlopskit.errors import ConfigError, Unavailable
+from mlopskit.errors import (
+    BackendError,
+    ConfigError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import Line, TrackerContract
+from mlopskit.tracking import filters
+from mlopskit.tracking.entities import Batch, Dataset, MetricsLogged, Started
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from mlopskit.tracking.mlflow import MlflowTracker
+
 mlflow = pytest.importorskip("mlflow")
+server = pytest.importorskip("mlopskit.tracking.mlflow_server")
 pytestmark = [
     # SQLAlchemy's pool is collected with its engine, which MLflow never disposes of.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -40,6 +55,12 @@ def line(tmp_path: Path, empty_store: Path) -> Line:
     path.parent.mkdir()
     shutil.copy(empty_store, path)
     return {"backend": "mlflow", "location": f"sqlite:///{path}", "flush_timeout_s": 120}
+
+
+@pytest.fixture
+def tracker(line: Line, tmp_path: Path) -> Iterator[MlflowTracker]:
+    with Kit(tracking=line, home=tmp_path / "home") as kit:
+        yield cast("MlflowTracker", kit.tracker)
 
 
 class TestMlflowTracker(TrackerContract):
@@ -153,6 +174,272 @@ def test_a_server_that_refuses_costs_nothing_and_gets_all_of_it_later(
     assert path.read_text() == "hello"
     assert url is not None
     assert url.startswith(f"http://127.0.0.1:{port}/#/experiments/")
+
+
+# What comes again, or from elsewhere.
+
+OWN = "ab" * 16
+START = Started(1, 1_700_000_000_000, "n", "e", None, "nobody", notes="said")
+
+
+def test_a_param_may_go_back_to_its_first_value(tracker: MlflowTracker) -> None:
+    with tracker.start_run(params={"lr": 1, "n": 1}) as run:
+        run.log_params({"lr": 2, "n": 2}, overwrite=True)
+        run.log_params({"lr": 1}, overwrite=True)
+
+    assert tracker.get_run(run.id).params == {"lr": 1, "n": 2}
+
+
+def test_a_start_that_was_stored_in_part_is_completed(tracker: MlflowTracker) -> None:
+    tracker.write(Batch(OWN, "s", [START]))
+    client: Any = tracker.native
+    (run,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    client.delete_tag(run.info.run_id, "mlflow.note.content")
+
+    tracker.write(Batch(OWN, "s", [START]))
+
+    assert tracker.read_run(OWN).notes == "said"
+    assert len(list(tracker.scan_runs("e", None))) == 1
+
+
+def test_points_of_children_are_there_once_however_their_batches_come(
+    tracker: MlflowTracker,
+) -> None:
+    """Two children log the same points at the same time; a crash repeats what one of them sent."""
+    points = [MetricsLogged(10 + at, START.time_ms + 1, at, {"a": 0.5}) for at in range(3)]
+    tracker.write(Batch(OWN, "s", [START]))
+    for parts in ([points], [points[:1], points[1:]], [points[:2]], [points]):
+        for part in parts:
+            tracker.write(Batch(OWN, "child-1", part))
+    tracker.write(Batch(OWN, "child-2", points))
+
+    assert list(tracker.read_metric_history(OWN, "a").steps) == [0, 0, 1, 1, 2, 2]
+
+
+def test_an_experiment_that_another_process_deleted_is_made_again(
+    tracker: MlflowTracker, line: Line, tmp_path: Path
+) -> None:
+    with tracker.start_run("gone"):
+        pass
+    with Kit(tracking=line, home=tmp_path / "other") as kit:
+        kit.tracker.delete_experiment("gone")
+
+    with tracker.start_run("gone") as run:
+        run.log_metric("loss", 0.5)
+
+    assert [each.id for each in tracker.search_runs(experiment="gone")] == [run.id]
+
+
+def test_an_experiment_deleted_in_mlflow_says_how_to_restore_it_and_nothing_is_lost(
+    tracker: MlflowTracker, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracker.start_run("gone"):
+        pass
+    client: Any = tracker.native
+    theirs = client.get_experiment_by_name("gone").experiment_id
+    client.delete_experiment(theirs)
+    with tracker.start_run("gone") as run:
+        run.log_metric("loss", 0.5)
+        run.finish(timeout_s=1)
+    assert f"mlflow experiments restore -x {theirs}" in caplog.text
+    (status,) = run.delivery.values()
+    assert (status.delivered, status.rejected) == (0, 0)
+
+    client.restore_experiment(theirs)
+    tracker.sync()
+
+    assert tracker.get_run(run.id).metrics == {"loss": 0.5}
+
+
+# What others see of it, and what is seen of others.
+
+
+def test_mlflow_shows_notes_data_and_descriptions(tracker: MlflowTracker) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    with tracker.start_run("e", notes="**what** it is") as run:
+        run.log_dataset(frame, "flights", role="validation")
+    tracker.describe_experiment("e", "about it")
+
+    client: Any = tracker.native
+    experiment = client.get_experiment_by_name("e")
+    (seen,) = client.search_runs([experiment.experiment_id])
+    (given,) = seen.inputs.dataset_inputs
+
+    assert experiment.tags["mlflow.note.content"] == "about it"
+    assert seen.data.tags["mlflow.note.content"] == "**what** it is"
+    assert given.dataset.name == "flights"
+    assert {tag.key: tag.value for tag in given.tags} == {"mlflow.data.context": "validation"}
+    columns = json.loads(given.dataset.schema)["mlflow_colspec"]
+    assert [each["name"] for each in columns] == ["a", "b"]
+    assert json.loads(given.dataset.profile)["num_rows"] == 2
+    assert tracker.get_run(run.id).datasets[0].digest.startswith("sha256:")
+
+
+def test_a_description_that_mlflow_cannot_hold_is_refused(tracker: MlflowTracker) -> None:
+    with pytest.raises(InvalidInput):
+        tracker.describe_experiment("e", "x" * 100_000)
+
+
+@pytest.mark.filterwarnings("ignore:.*integer column:UserWarning")
+def test_data_of_a_run_that_others_wrote_is_read(tracker: MlflowTracker) -> None:
+    pandas = pytest.importorskip("pandas")
+    data = pytest.importorskip("mlflow.data")
+    frame = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    given = data.from_pandas(frame, source="https://example.org/flights.csv", name="flights")
+    entities = mlflow.entities
+    client = tracker.native
+    run = client.create_run(client.create_experiment("theirs"))
+    client.log_inputs(
+        run.info.run_id,
+        [
+            entities.DatasetInput(
+                given._to_mlflow_entity(), [entities.InputTag("mlflow.data.context", "test")]
+            ),
+            entities.DatasetInput(entities.Dataset("odd", "d", "code", "no json", "[]", "{}"), []),
+        ],
+    )
+
+    found = {each.name: each for each in tracker.get_run(run.info.run_id).datasets}
+    odd, flights = found["odd"], found["flights"]
+
+    assert (flights.name, flights.role, flights.rows) == ("flights", "test", 2)
+    assert (flights.source, flights.uri) == ("http", "https://example.org/flights.csv")
+    assert [name for name, _ in flights.columns] == ["a", "b"]
+    assert odd == Dataset(name="odd", source="code")
+
+
+def test_mlflow_counts_what_the_system_did_among_its_system_metrics(
+    line: Line, tmp_path: Path
+) -> None:
+    pytest.importorskip("psutil")
+    assert isinstance(line, dict)
+    with Kit(tracking={**line, "system_metrics_s": 0.1}, home=tmp_path / "home") as kit:
+        with kit.tracker.start_run("e") as run:
+            while not any(key.startswith("system/") for key in kit.tracker.get_run(run.id).metrics):
+                time.sleep(0.05)
+        client: Any = kit.tracker.native
+        (seen,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+
+    assert all(key.startswith("system/") for key in seen.data.metrics)
+
+
+# Questions.
+
+
+def test_every_page_of_a_search_is_read(
+    tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlopskit.tracking.mlflow_layout.PAGE", 2)
+    for number in range(5):
+        with tracker.start_run("e", name=f"n{number}") as run:
+            run.log_metric("loss", float(number % 3))
+            run.log_text(
+                "x",
+                "x.txt",
+            )
+
+    found = tracker.search_runs(experiment="e", limit=None, order_by="metrics.loss desc")
+
+    assert [each.name for each in found] == ["n2", "n4", "n1", "n3", "n0"]
+    use = tracker.get_artifact("x.txt", "e")
+    assert use.run_id == next(each.id for each in found if each.name == "n4")
+
+
+@pytest.mark.parametrize(
+    ("where", "few"),
+    [
+        ("metrics.loss < 1.5", {"n0", "n1"}),
+        ("metrics.loss < 1.5 and (params.n = 0 or params.n = 9)", {"n0", "n1"}),
+        ("params.kind = 'even'", {"n0", "n2"}),
+        ("tags.odd = 'yes' and name = 'n1'", {"n1"}),
+        ("status = 'finished' and group = 'g'", {"n2"}),
+    ],
+)
+def test_mlflow_answers_what_it_can_be_asked(
+    tracker: MlflowTracker, where: str, few: set[str]
+) -> None:
+    """What comes from it is less than everything, so that little has to be looked at here."""
+    for number in range(3):
+        params = {"n": number, "kind": "odd" if number % 2 else "even"}
+        group = "g" if number == 2 else None
+        with tracker.start_run("e", name=f"n{number}", params=params, group=group) as run:
+            run.log_metric("loss", float(number))
+            if number % 2:
+                run.set_tags({"odd": "yes"})
+
+    assert {each.name for each in tracker.scan_runs("e", filters.parse(where))} == few
+
+
+# What goes wrong.
+
+
+def test_a_password_is_not_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.environ["MLOPSKIT_TEST_URI"] = f"http://me:pw9x5zz@127.0.0.1:{free_port()}"
+    try:
+        line = {"backend": "mlflow", "location": "${env:MLOPSKIT_TEST_URI}", "flush_timeout_s": 5}
+        with Kit(tracking=line, home=tmp_path) as kit:
+            with kit.tracker.start_run() as run:
+                pass
+            (status,) = run.delivery.values()
+            with pytest.raises(Unavailable) as refused:
+                kit.tracker.get_run(run.id)
+            shown = [kit.tracker.sinks()[0].target, status.error, str(refused.value), caplog.text]
+    finally:
+        del os.environ["MLOPSKIT_TEST_URI"]
+
+    assert "127.0.0.1" in shown[0]
+    assert "failed" in caplog.text
+    assert [text for text in shown if "pw9x5zz" in text] == []
+
+
+def test_options_of_a_driver_are_not_part_of_what_is_shown() -> None:
+    assert server.public_uri("postgresql://h:1/db?user=me&password=x") == "postgresql://h:1/db"
+    assert server.public_uri("postgresql+psycopg://me:x@h/db") == "postgresql+psycopg://h/db"
+
+
+@pytest.mark.parametrize("what", ["nobody listens", "no database"])
+def test_a_database_that_cannot_be_had_is_said_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """MLflow would try for 102 s, and say so in its log."""
+    (tmp_path / "text.db").write_text("no database at all" * 100)
+    location = f"sqlite:///{tmp_path}/text.db"
+    if what == "nobody listens":
+        location = f"postgresql://me@127.0.0.1:{free_port()}/db"
+    with Kit(tracking=f"mlflow:{location}", home=tmp_path / "home") as kit:
+        for ask in (lambda: kit.tracker.get_run(OWN), kit.tracker.ping):
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                ask()
+
+    assert "will be retried" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "meant"),
+    [
+        ("(psycopg.InterfaceError) the connection is closed", "BAD_REQUEST", Unavailable),
+        ("QueuePool limit of size 5 overflow 10 reached", "BAD_REQUEST", Unavailable),
+        ("(sqlite3.OperationalError) disk I/O error", "TEMPORARILY_UNAVAILABLE", Unavailable),
+        (
+            "API request to endpoint /x failed with error code 400 != 200",
+            "BAD_REQUEST",
+            Unavailable,
+        ),
+        ("(psycopg.errors.NumericValueOutOfRange) x", "BAD_REQUEST", InvalidInput),
+        ("Invalid value", "INVALID_PARAMETER_VALUE", InvalidInput),
+        ("No Run with id=x exists", "RESOURCE_DOES_NOT_EXIST", NotFound),
+        ("who knows", "INTERNAL_ERROR", BackendError),
+    ],
+)
+def test_trouble_is_told_from_a_refusal(said: str, code: str, meant: type[Exception]) -> None:
+    """Only what is refused is given up; the rest comes again."""
+    codes: Any = pytest.importorskip("mlflow.protos.databricks_pb2").ErrorCode
+    with pytest.raises(meant) as raised, server.translated("mlflow:x", "r"):
+        raise mlflow.MlflowException(said, error_code=codes.Value(code))
+
+    assert type(raised.value) is meant
+    assert isinstance(raised.value.__cause__, mlflow.MlflowException)
 
 
 @pytest.mark.parametrize("location", ["mlruns", "./mlruns", "file:///tmp/mlruns", "/tmp/mlruns"])

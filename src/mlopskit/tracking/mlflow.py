@@ -12,15 +12,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from mlflow import MlflowClient
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
 from mlopskit.capabilities import Capabilities
-from mlopskit.errors import MissingDependency, NotFound, Unavailable
+from mlopskit.errors import MissingDependency, MlopskitError, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_filters as pushed
@@ -28,10 +26,19 @@ from mlopskit.tracking import mlflow_layout as layout
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Artifact, ArtifactUse, Experiment
 from mlopskit.tracking.escapes import key_to_store
-from mlopskit.tracking.mlflow_writer import Writer, experiment_id, translated
+from mlopskit.tracking.mlflow_server import (
+    checked_uri,
+    look_into,
+    public_uri,
+    reach,
+    store_lock,
+    translated,
+)
+from mlopskit.tracking.mlflow_writer import Writer, experiment_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mlflow.entities import Run as MlflowRun
@@ -75,8 +82,6 @@ CAPABILITIES = {
     "unicode_names": "emulated: what MLflow refuses is escaped, such as _mk_acc_40_1 for acc@1",
 }
 
-REACHED_FOR_S: Final = 5.0
-
 
 class MlflowTracker(Tracker):
     """Keeps runs in MLflow's database, or on an MLflow server.
@@ -101,19 +106,16 @@ class MlflowTracker(Tracker):
         **options: Unpack[TrackerOptions],
     ) -> None:
         super().__init__(**options)
-        self.uri = layout.checked_uri(location or os.environ.get("MLFLOW_TRACKING_URI"))
+        self.uri = checked_uri(location or os.environ.get("MLFLOW_TRACKING_URI"))
         self.connect_timeout_s = connect_timeout_s
         self._clients: dict[int, MlflowClient] = {}
         self._known: dict[str, str] = {}
-        self._experiments: dict[str, str] = {}
-        self._reached = -REACHED_FOR_S
+        self._names: dict[str, str] = {}
 
     @property
     def target(self) -> str:
         """The tracking URI, without a password."""
-        scheme, _, rest = self.uri.partition("://")
-        where = rest if scheme == "sqlite" else rest.rpartition("@")[2]
-        return f"mlflow:{scheme}://{where}"
+        return f"mlflow:{public_uri(self.uri)}"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -125,8 +127,9 @@ class MlflowTracker(Tracker):
         """MLflow's client. Its first use makes or upgrades a database, under a file lock."""
         pid = os.getpid()
         if pid not in self._clients:
-            with translated(), layout.store_lock(self.uri):
+            with self._asking(), store_lock(self.uri):
                 try:
+                    look_into(self.uri)
                     self._clients.setdefault(pid, MlflowClient(self.uri))
                 except ImportError as exc:  # The driver of a database is the user's choice.
                     raise MissingDependency(
@@ -136,35 +139,24 @@ class MlflowTracker(Tracker):
 
     def ping(self, timeout_s: float = 5.0) -> None:
         """Ask a server for its health once, or a database for its first experiment."""
-        if not self.uri.startswith(("http://", "https://")):
-            with translated():
+        reach(self.uri, self.target, timeout_s)
+        if not self.uri.startswith("http"):
+            with self._asking():
                 self.native.search_experiments(max_results=1)
-            return
-        try:
-            answer = http_request(  # type: ignore[no-untyped-call]  # MLflow has no types here
-                get_default_host_creds(self.uri),  # type: ignore[no-untyped-call]  # nor here
-                "/health",
-                "GET",
-                max_retries=0,
-                timeout=timeout_s,
-                raise_on_status=False,
-            )
-        except Exception as exc:
-            raise Unavailable(self.target, exc) from exc
-        if answer.status_code >= 500:
-            raise Unavailable(self.target, f"it answers {answer.status_code} {answer.reason}")
 
     def run_url(self, id: str) -> str | None:
-        """Return the run's page on the server, once the run is there."""
-        if not self.uri.startswith("http") or id not in self._known:
-            return None
-        run = self._run(id)
-        return f"{self.uri}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        """Return the run's page on the server, once the run is there and while it answers."""
+        if self.uri.startswith("http") and id in self._known:
+            with suppress(MlopskitError):
+                info = self._run(id).info
+                page = f"experiments/{info.experiment_id}/runs/{info.run_id}"
+                return f"{public_uri(self.uri)}/#/{page}"
+        return None
 
     def write(self, batch: Batch) -> None:
         """Write to MLflow. What comes again is stored once."""
         client = self._client()
-        with translated(batch.run_id):
+        with self._asking(batch.run_id):
             made = Writer(client, self._own_id, self._experiment_id).write(batch)
         if made is not None:
             self._known[batch.run_id] = made
@@ -173,7 +165,7 @@ class MlflowTracker(Tracker):
 
     def list_experiments(self) -> list[Experiment]:
         """List the active experiments. MLflow does not count runs cheaply."""
-        with translated():
+        with self._asking():
             return [
                 Experiment(name=each.name, description=each.tags.get(layout.NOTES, ""))
                 for each in layout.experiments(self._client())
@@ -182,19 +174,18 @@ class MlflowTracker(Tracker):
     def write_experiment(self, name: str, description: str) -> None:
         """Write MLflow's note of an experiment, of at most 5,000 characters."""
         client = self._client()
-        with translated():
+        with self._asking():
             client.set_experiment_tag(self._experiment_id(name), layout.NOTES, description)
 
     def remove_experiment(self, name: str) -> None:
         """Mark an experiment as deleted under another name, so that its own is free again."""
         client = self._client()
-        with translated():
+        with self._asking():
             found = client.get_experiment_by_name(name)
             if found is None or found.lifecycle_stage != "active":
                 raise NotFound("experiment", name)
             client.rename_experiment(found.experiment_id, f"{name} (deleted {found.experiment_id})")
             client.delete_experiment(found.experiment_id)
-        self._experiments.pop(name, None)
         self._known.clear()
 
     # Reading.
@@ -208,13 +199,13 @@ class MlflowTracker(Tracker):
     ) -> Iterator[RunRecord]:
         """Yield runs, a page at a time; MLflow filters as far as it can."""
         client = self._client()
-        with translated():
+        with self._asking():
             ids = self._experiment_ids(experiment)
             wanted = pushed.filter_of(where, self._is_kept_apart)
         keys = pushed.order_of(order if self.sorts(order) else ())
         token = None
         while ids:
-            with translated():
+            with self._asking():
                 page = client.search_runs(
                     ids, wanted, max_results=layout.PAGE, order_by=keys, page_token=token
                 )
@@ -226,7 +217,7 @@ class MlflowTracker(Tracker):
 
     def sorts(self, order: Sequence[Order]) -> bool:
         """Sort by metrics of which MLflow holds every value, and by the start."""
-        with translated():
+        with self._asking():
             return pushed.sorts(order, self._is_kept_apart)
 
     def read_metric_history(
@@ -236,7 +227,7 @@ class MlflowTracker(Tracker):
         run = self._run(id)
         own, tags = run.info.run_id, run.data.tags
         name = key_to_store(key) if layout.is_ours(run) else key
-        with translated(id):
+        with self._asking(id):
             rows = self.native.get_metric_history(own, name)
             if not layout.is_ours(run):
                 if not rows:
@@ -244,11 +235,11 @@ class MlflowTracker(Tracker):
                 return layout.history_of([(m.timestamp, m.step, m.value) for m in rows])
             children: list[layout.Point] = []
             if layout.CHILDREN_TAG in tags:
-                children = layout.kept_points(self.native, own, layout.CHILDREN, key)
+                children = layout.children_points(self.native, own, key)
                 rows = [row for row in rows if not row.timestamp & 1]
             points: dict[tuple[int, int], Number] = {(m.timestamp, m.step): m.value for m in rows}
             if layout.own_key("odd", key) in tags:
-                for step, time_ms, value in layout.kept_points(self.native, own, layout.ODD, key):
+                for step, time_ms, value in layout.odd_points(self.native, own, key):
                     if not (children and time_ms & 1):
                         points[time_ms, step] = value
         if not points and not children:
@@ -264,7 +255,7 @@ class MlflowTracker(Tracker):
         newest: ArtifactUse | None = None
         token = None
         while True:
-            with translated():
+            with self._asking():
                 ids = self._experiment_ids(experiment)
                 if not ids:
                     return None
@@ -286,7 +277,7 @@ class MlflowTracker(Tracker):
         """List the files of a run; of a foreign run without digests."""
         run = self._run(id)
         own = run.info.run_id
-        with translated(id):
+        with self._asking(id):
             if layout.is_ours(run):
                 return layout.files_of(
                     run.data.tags, lambda text: layout.text_of(self.native, own, text)
@@ -298,7 +289,7 @@ class MlflowTracker(Tracker):
         run = self._run(id)
         stored = layout.stored_path(artifact.name) if layout.is_ours(run) else artifact.name
         with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
-            with translated(id):
+            with self._asking(id):
                 path = self.native.download_artifacts(run.info.run_id, stored, folder)
             with disk_errors(destination):
                 os.replace(path, destination)
@@ -306,23 +297,21 @@ class MlflowTracker(Tracker):
     def remove_run(self, id: str) -> None:
         """Mark a run as deleted."""
         run = self._run(id)
-        with translated(id):
+        with self._asking(id):
             self.native.delete_run(run.info.run_id)
         self._known.pop(id, None)
 
     def _client(self) -> MlflowClient:
-        """Return the client, after making sure that its own minutes of retries will not be needed.
-
-        MLflow's HTTP client retries for 275 s by default, and only its environment can change that.
-        """
-        if self.uri.startswith("http") and time.monotonic() - self._reached > REACHED_FOR_S:
-            self.ping(self.connect_timeout_s)
-            self._reached = time.monotonic()
+        """Return the client, after seeing that its own minutes of retries will not be needed."""
+        reach(self.uri, self.target, self.connect_timeout_s)
         return self.native
+
+    def _asking(self, id: str = "") -> AbstractContextManager[None]:
+        return translated(self.target, id)
 
     def _run(self, id: str) -> MlflowRun:
         client = self._client()
-        with translated(id):
+        with self._asking(id):
             try:
                 own = self._own_id(id)
             except NotFound:
@@ -352,17 +341,12 @@ class MlflowTracker(Tracker):
         return [found.experiment_id] if found and found.lifecycle_stage == "active" else []
 
     def _experiment_id(self, name: str) -> str:
-        if name not in self._experiments:
-            self._experiments[name] = experiment_id(self.native, name)
-        return self._experiments[name]
+        return experiment_id(self.native, name)
 
     def _experiment_name(self, id: str) -> str:
-        for name, known in self._experiments.items():
-            if known == id:
-                return name
-        name = str(self.native.get_experiment(id).name)
-        self._experiments[name] = id
-        return name
+        if id not in self._names:
+            self._names[id] = str(self.native.get_experiment(id).name)
+        return self._names[id]
 
     def _is_kept_apart(self, kind: str, key: str) -> bool:
         """Tell whether any run keeps values of a key where MLflow does not look."""

@@ -6,18 +6,14 @@ no place for, and the folder ``mlopskit`` of its artifacts what is too long for 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import tempfile
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import ConfigError
-from mlopskit.storage import disk_errors, make_private_folder
 from mlopskit.tracking.entities import Artifact, ArtifactUse, Dataset, MetricHistory, RunRecord
 from mlopskit.tracking.escapes import (
     HASHED,
@@ -35,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment as MlflowExperiment
     from mlflow.entities import Run as MlflowRun
 
-    from mlopskit.tracking.entities import Number, Status
+    from mlopskit.tracking.entities import ArtifactUsed, DatasetLogged, Number, Status
 
     Point = tuple[int, int, Number]  # step, milliseconds, value
 
@@ -66,41 +62,6 @@ LONGEST_PARAM: Final = 6000
 LONGEST_TAG: Final = 5000
 METRICS: Final = 1000
 PARAMS_OR_TAGS: Final = 100
-
-
-def checked_uri(uri: str | None) -> str:
-    """Return a tracking URI that means the same from every folder."""
-    uri = uri or "sqlite:///mlflow.db"
-    scheme = uri.partition(":")[0].lower() if ":" in uri else ""
-    if scheme in ("", "file") or len(scheme) == 1:
-        raise ConfigError(
-            f"MLflow no longer keeps runs in folders, so {uri!r} cannot be a tracking location. "
-            "Use mlflow:sqlite:///mlflow.db, or a server's address; 'mlflow migrate-filestore' "
-            "moves what is in the folder."
-        )
-    if scheme == "sqlite":
-        head, _, path = uri.partition(":///")
-        return f"{head}:///{Path(path).absolute()}" if path else uri
-    return uri.rstrip("/")
-
-
-@contextmanager
-def store_lock(uri: str) -> Iterator[None]:
-    """Let one process at a time make a database: MLflow's migrations fail when two run at once."""
-    path = Path(uri.partition(":///")[2])
-    if not uri.startswith("sqlite:///"):
-        yield
-        return
-    make_private_folder(path.parent)
-    with disk_errors(path):
-        fd = os.open(
-            path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def is_ours(run: MlflowRun) -> bool:
@@ -193,13 +154,29 @@ def text_of(client: MlflowClient, run: str, text: str) -> str:
         return Path(path).read_text(encoding="utf-8")
 
 
-def kept_points(client: MlflowClient, run: str, where: str, key: str) -> list[Point]:
-    """Return the points of a series that are kept in the files of a folder of the run."""
-    found: list[Point] = []
+def odd_points(client: MlflowClient, run: str, key: str) -> list[Point]:
+    """Return the points of a series that MLflow's rows cannot hold."""
+    return [tuple(point) for _, points in _kept(client, run, ODD, key) for point in points]
+
+
+def children_points(client: MlflowClient, run: str, key: str) -> list[Point]:
+    """Return the points of a series that forked children have logged.
+
+    A batch may have been written twice, and not in the same parts: a point is known by its place.
+    """
+    found = {
+        (journal, position): (step, time_ms, value)
+        for journal, points in _kept(client, run, CHILDREN, key)
+        for step, time_ms, value, position in points
+    }
+    return list(found.values())
+
+
+def _kept(client: MlflowClient, run: str, where: str, key: str) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the journal, and what its records say of a key, for each file in a folder of a run."""
     with tempfile.TemporaryDirectory() as folder:
         for path in sorted(Path(client.download_artifacts(run, where, folder)).iterdir()):
-            found += [tuple(point) for point in json.loads(path.read_text()).get(key, [])]
-    return found
+            yield path.stem.rpartition("-")[0], json.loads(path.read_text()).get(key, [])
 
 
 def files_of(tags: Mapping[str, str], fetch: Callable[[str], str]) -> list[Artifact]:
@@ -221,9 +198,10 @@ def files_key(logged_as: str) -> str:
     return f"{OWN}files.{sha256(logged_as.encode()).hexdigest()[:32]}"
 
 
-def placed(kind: str, time_ms: int, position: int) -> str:
+def placed(kind: str, record: DatasetLogged | ArtifactUsed, source: str) -> str:
     """Return the tag of one of several things that are kept in their order."""
-    return f"{OWN}{kind}.{time_ms:015}.{position:015}"
+    journal = sha256(source.encode()).hexdigest()[:8]
+    return f"{OWN}{kind}.{record.time_ms:015}.{record.position:015}.{journal}"
 
 
 def _placed(tags: Mapping[str, str], kind: str) -> list[str]:
@@ -239,21 +217,29 @@ def _dataset(theirs: DatasetInput) -> Dataset:
     """Return what a run that mlopskit did not write says of its data."""
     data = theirs.dataset
     role = next((t.value for t in theirs.tags or [] if t.key == "mlflow.data.context"), "")
-    try:
-        schema = json.loads(data.schema or "{}").get("mlflow_colspec", [])
-        columns = tuple((str(each["name"]), str(each["type"])) for each in schema)
-        rows = json.loads(data.profile or "{}").get("num_rows")
-        uri = json.loads(data.source or "{}").get("uri")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        columns, rows, uri = (), None, None
+    schema, profile, source = map(_object, (data.schema, data.profile, data.source))
+    columns, rows = schema.get("mlflow_colspec"), profile.get("num_rows")
+    uri = source.get("uri") or source.get("url")
     return Dataset(
         name=data.name,
         role=role or "training",
         rows=rows if isinstance(rows, int) else None,
-        columns=columns,
+        columns=tuple(
+            (str(each.get("name", "")), str(each.get("type", "")))
+            for each in (columns if isinstance(columns, list) else [])
+            if isinstance(each, dict)
+        ),
         uri=uri if isinstance(uri, str) else None,
         source=data.source_type or "",
     )
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    with suppress(ValueError):
+        found = json.loads(text or "")
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 def walk(client: MlflowClient, run: str, folder: str) -> Iterator[Artifact]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +15,7 @@ from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
 
-from mlopskit.errors import BackendError, Conflict, InvalidInput, NotFound
+from mlopskit.errors import BackendError, InvalidInput, NotFound
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_layout as layout
 from mlopskit.tracking.entities import (
@@ -33,29 +33,12 @@ from mlopskit.tracking.entities import (
 from mlopskit.tracking.escapes import is_plain, key_to_store, param_to_text, shown, tag_to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from mlflow import MlflowClient
 
-    from mlopskit.tracking.entities import Artifact, Batch, Record
+    from mlopskit.tracking.entities import Artifact, Batch, Number, Record
     from mlopskit.tracking.mlflow_layout import Point
-
-REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE")
-
-
-@contextmanager
-def translated(id: str = "") -> Iterator[None]:
-    """Turn MLflow's exceptions into ours."""
-    try:
-        yield
-    except MlflowException as exc:
-        if exc.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise NotFound("run", id) from exc
-        if exc.error_code == "RESOURCE_ALREADY_EXISTS" or "Changing param values" in str(exc):
-            raise Conflict(str(exc)) from exc
-        if exc.error_code in REFUSED:
-            raise InvalidInput(str(exc)) from exc
-        raise BackendError(str(exc)) from exc
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -113,10 +96,10 @@ class Writer:
             if metrics:
                 self._metrics(own, batch.source, metrics)
             for record in records:
-                self._one(own, record)
+                self._one(own, record, batch.source)
         return made
 
-    def _one(self, own: str, record: Record) -> None:
+    def _one(self, own: str, record: Record, source: str) -> None:
         if isinstance(record, ParamsLogged):
             self._params(own, record)
         elif isinstance(record, TagsSet):
@@ -126,9 +109,9 @@ class Writer:
         elif isinstance(record, ArtifactLogged):
             self._files(own, record)
         elif isinstance(record, DatasetLogged):
-            self._dataset(own, record)
+            self._dataset(own, record, source)
         elif isinstance(record, ArtifactUsed):
-            place = layout.placed("input", record.time_ms, record.position)
+            place = layout.placed("input", record, source)
             self._tags(own, [RunTag(place, record.use.model_dump_json())])
         elif isinstance(record, Alive):
             self._client.set_tag(own, layout.HEARTBEAT, str(record.time_ms))
@@ -146,9 +129,15 @@ class Writer:
             tags[layout.OWN + "status"] = ""
             self._tags(own, [RunTag(*pair) for pair in tags.items()])
             return own
-        with suppress(NotFound):
-            return self._own_id(id)
-        tags[layout.OWN + "run_id"] = id
+        try:
+            own = self._own_id(id)
+        except NotFound:
+            own = self._create(record, {**tags, layout.OWN + "run_id": id})
+        if record.notes:
+            self._tags(own, [RunTag(layout.NOTES, _notes(record.notes))])
+        return own
+
+    def _create(self, record: Started, tags: dict[str, str]) -> str:
         for name, value in (("group", record.group), ("job_type", record.job_type)):
             if value is not None:
                 tags[layout.OWN + name] = value
@@ -162,15 +151,12 @@ class Writer:
             tags=tags,
             run_name=record.name,
         )
-        own = str(run.info.run_id)
-        if record.notes:
-            self._tags(own, [RunTag(layout.NOTES, _notes(record.notes))])
-        return own
+        return str(run.info.run_id)
 
     def _metrics(self, own: str, source: str, records: Sequence[MetricsLogged]) -> None:
         rows: list[Metric] = []
         odd: dict[str, list[Point]] = {}
-        children: dict[str, list[Point]] = {}
+        children: dict[str, list[tuple[int, int, Number, int]]] = {}
         named: dict[str, RunTag] = {}
         for record in records:
             step, time_ms = record.step, record.time_ms
@@ -182,7 +168,7 @@ class Writer:
                 if not is_plain(step, value):
                     odd.setdefault(key, []).append((step, time_ms, value))
                 if time_ms & 1:
-                    children.setdefault(key, []).append((step, time_ms, value))
+                    children.setdefault(key, []).append((step, time_ms, value, record.position))
                 if kept:
                     rows.append(Metric(stored, shown(value), time_ms, step))
         for part in layout.parts(rows, layout.METRICS):
@@ -216,7 +202,7 @@ class Writer:
             if len(text) > layout.LONGEST_PARAM:
                 text = self._aside(own, text)
             tags += names
-            if stored.get(name, text) != text:
+            if name in stored:  # MLflow's own are final.
                 place = layout.own_key("param", key)
                 tags += [RunTag(place, text), *_names(key, place)]
             else:
@@ -259,7 +245,7 @@ class Writer:
             parent = Path(stored).parent.as_posix()
             self._client.log_artifact(own, str(path), None if parent == "." else parent)
 
-    def _dataset(self, own: str, record: DatasetLogged) -> None:
+    def _dataset(self, own: str, record: DatasetLogged, source: str) -> None:
         """Show the data on MLflow's page, and keep what is known of it in a tag."""
         data = record.dataset
         columns = [{"name": name, "type": kind} for name, kind in data.columns]
@@ -274,7 +260,7 @@ class Writer:
         )
         role = InputTag("mlflow.data.context", data.role)
         self._client.log_inputs(own, [DatasetInput(theirs, [role])])
-        place = layout.placed("dataset", record.time_ms, record.position)
+        place = layout.placed("dataset", record, source)
         self._tags(own, [RunTag(place, data.model_dump_json())])
 
     def _end(self, own: str, record: Ended) -> None:
