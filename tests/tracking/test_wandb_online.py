@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
-from tests.tracking.wandb_loopback import KEY, WandbServer
 
 from mlopskit.errors import Unavailable
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import OPENING, TrackerContract
+from mlopskit.testing.wandb_server import KEY, WandbServer
 from mlopskit.tracking.values import to_json
 from mlopskit.tracking.wandb_kept import Kept
 
