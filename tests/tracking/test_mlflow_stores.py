@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.tracking.servers import Proxy, mlflow_server, postgres, postgres_folder
 
+from mlopskit.errors import Unavailable
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import Line, TrackerContract
 
@@ -71,6 +73,48 @@ class TestMlflowOnPostgres(TrackerContract):
         # Where a database's experiments keep their files is decided by the process that makes it.
         monkeypatch.chdir(tmp_path)
         return {"backend": "mlflow", "location": database, "flush_timeout_s": 120}
+
+
+@contextmanager
+def closed(database: str) -> Iterator[None]:
+    """Refuse connections to the database, and end those that there are."""
+    psycopg = importlib.import_module("psycopg")
+    above = database.rpartition("/")[0] + "/template1"
+    allow = "alter database postgres allow_connections "
+    with psycopg.connect(above, autocommit=True) as connection:
+        connection.execute(allow + "false")
+        try:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'postgres'"
+            )
+            yield
+        finally:
+            connection.execute(allow + "true")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_database_that_goes_away_gets_all_of_it_later(
+    database: str, tmp_path: Path, known: bool
+) -> None:
+    """Whether this process has written to it before or not."""
+    line = {"backend": "mlflow", "location": database, "flush_timeout_s": 60}
+    with Kit(tracking=line, home=tmp_path) as kit:
+        run = kit.tracker.start_run("e", params={"lr": 0.1}) if known else None
+        if run is not None:
+            run.flush()
+        with closed(database):
+            run = run or kit.tracker.start_run("e", params={"lr": 0.1})
+            for step in range(1500):
+                run.log_metrics({"loss": step * 0.5, "up": math.inf}, step=step)
+            run.flush(timeout_s=2)
+            (status,) = run.delivery.values()
+            with pytest.raises(Unavailable):
+                kit.tracker.list_experiments()
+        assert status.pending > 0
+        assert status.error.startswith("Unavailable")
+        run.log_text("hello", "notes.txt")
+        run.finish()
+        whole(database, tmp_path, run.id)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +221,28 @@ def test_a_server_that_begins_to_misbehave_costs_nothing(
             assert program.wait(120) == 0
         proxy.mode = "pass"
         whole(uri, tmp_path, run_id)
+
+
+def test_a_reader_is_told_that_a_server_hangs(served: int, tmp_path: Path) -> None:
+    """Not after MLflow's twenty minutes of retries."""
+    with Proxy(served) as proxy:
+        line = {
+            "backend": "mlflow",
+            "location": f"http://127.0.0.1:{proxy.port}",
+            "connect_timeout_s": 0.5,
+        }
+        with Kit(tracking=line, home=tmp_path) as kit:
+            with kit.tracker.start_run("e") as run:
+                pass
+            assert run.url is not None
+            proxy.mode = "hang"
+            for ask in (kit.tracker.search_runs, kit.tracker.list_experiments):
+                with pytest.raises(Unavailable):
+                    ask()
+            assert run.url is None
+            proxy.mode = "pass"
+            proxy.cut()
+            assert kit.tracker.get_run(run.id).status == "finished"
 
 
 def test_a_server_that_is_killed_and_restarted_gets_all_of_it(empty: Path, tmp_path: Path) -> None:
