@@ -1,7 +1,7 @@
 """Contracts that every backend keeps, for our tests and for yours.
 
 Subclass the contract of your domain, give it the one fixture that it asks for, and pytest does the
-rest. Needs pytest.
+rest. Needs pytest. `WandbServer` is a server of Weights & Biases for tests, and needs nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlopskit.testing.serving import ServerContract
     from mlopskit.testing.tool import ToolContract
     from mlopskit.testing.tracking import TrackerContract
+    from mlopskit.testing.wandb_server import WandbServer
 
 _HOMES = {
     "DriftDetectorContract": "monitoring",
@@ -26,6 +27,7 @@ _HOMES = {
     "ServerContract": "serving",
     "ToolContract": "tool",
     "TrackerContract": "tracking",
+    "WandbServer": "wandb_server",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "ServerContract",
     "ToolContract",
     "TrackerContract",
+    "WandbServer",
 ]
 
 

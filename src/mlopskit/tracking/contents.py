@@ -13,7 +13,7 @@ from mlopskit.errors import InvalidInput, InvalidName, Unsupported
 from mlopskit.names import check_label, check_path
 from mlopskit.tracking import charts, datasets, media, tables
 from mlopskit.tracking.entities import Artifact
-from mlopskit.tracking.values import check_step
+from mlopskit.tracking.values import check_step, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,7 +164,11 @@ class Contents(ABC):
 
     def log_text(self, text: str, name: str) -> Artifact:
         """Keep a text as a file, in UTF-8, without the secrets in it."""
-        return self._one(name, self._redactor.text(text).encode(), "text")
+        try:
+            content = self._redactor.text(check_text("A text", text)).encode()
+        except UnicodeEncodeError as exc:
+            raise InvalidInput(f"The text for {name!r} cannot be written as UTF-8: {exc}.") from exc
+        return self._one(name, content, "text")
 
     def log_dict(self, value: Any, name: str) -> Artifact:
         """Keep nested plain values as a JSON file, without the secrets in them.
@@ -229,7 +233,8 @@ class Contents(ABC):
 
         Args:
             rows: A list of mappings, a mapping of columns, or a frame of pandas, polars or pyarrow.
-                Cells may be images and figures, which become files of the table.
+                Cells may be images and figures, which become files of the table; arrays of one
+                dimension become lists.
             name: Its name in the run.
             step: The step that it belongs to.
         """

@@ -57,8 +57,8 @@ class Dataset(BaseModel):
         rows: How many rows it has; None if unknown.
         columns: The name and type of each column, in order; empty if unknown.
         uri: Where it lies; None where it only was in memory.
-        source: What was fingerprinted: ``pandas``, ``polars``, ``pyarrow``, ``numpy``, ``rows``,
-            ``file``, ``folder`` or ``uri``.
+        source: What was fingerprinted: ``pandas``, ``polars``, ``pyarrow``, ``numpy``, ``columns``,
+            ``rows``, ``file``, ``folder`` or ``uri``.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SAID: Final = "mlopskit"
 FOLDER: Final = "artifacts"  # of the bytes, in the folder of a run
+DENSE: Final = 400  # labels, of which every cell is a row
 MOST_KEYS: Final = 90  # W&B takes 100 keys of metadata.
 RESERVED_TYPES: Final = ("wandb-", "job", "code", "run_table")
 
@@ -263,7 +264,7 @@ def _cell(cell: Any, named: Mapping[str, Path]) -> Any:
     text = cell["v"]
     if cell[tables.MARK] != "file":
         return text
-    return wandb.Image(str(named[text])) if text.endswith(".png") else text
+    return wandb.Image(str(named[text])) if text.endswith((".png", ".jpg", ".webp")) else text
 
 
 def _histogram(record: ArtifactLogged, paths: Mapping[str, Path]) -> Any:
@@ -278,6 +279,8 @@ def _confusion(record: ArtifactLogged, paths: Mapping[str, Path]) -> Any:
         [names[true], names[guess], count]
         for true, row in enumerate(said["matrix"])
         for guess, count in enumerate(row)
+        # W&B's tables end at 200,000 rows: of a large matrix those that are not zero.
+        if count or len(names) <= DENSE
     ]
     columns: list[Any] = ["Actual", "Predicted", "nPredictions"]
     return wandb.plot_table(
