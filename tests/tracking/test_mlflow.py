@@ -276,6 +276,55 @@ def test_mlflow_shows_notes_data_and_descriptions(tracker: MlflowTracker) -> Non
     assert tracker.get_run(run.id).datasets[0].digest.startswith("sha256:")
 
 
+def test_mlflows_slider_finds_the_pictures_of_each_step(
+    tracker: MlflowTracker, tmp_path: Path
+) -> None:
+    """Of one name there is one file here, and one for each step on MLflow's page."""
+    np = pytest.importorskip("numpy")
+    image = pytest.importorskip("PIL.Image")
+    with tracker.start_run("e") as run:
+        for step in (1, 2):
+            run.log_image(np.full((300, 2, 3), step, dtype=np.uint8), "a/größe.png", step=step)
+        run.log_image(np.zeros((2, 2), dtype=np.uint8), "plain.png")
+    client: Any = tracker.native
+    (seen,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+
+    there = [each.path for each in client.list_artifacts(seen.info.run_id, "images")]
+    names = [path.removeprefix("images/").split("+") for path in sorted(there)]
+    assert [name[0] for name in names] == ["a~gr__e"] * 4
+    assert [name[1:4:2] + [name[2]] for name in names] == [
+        ["step", "timestamp", step] for step in ("1", "1", "2", "2")
+    ]
+    assert [name[-1] for name in names[::2]] == ["compressed.webp"] * 2
+    assert [name[-1] for name in names[1::2]] == [f"{name[5]}.png" for name in names[::2]]
+    assert seen.data.tags["mlflow.loggedImages"] == "True"
+    small = client.download_artifacts(seen.info.run_id, sorted(there)[0], str(tmp_path))
+    with image.open(small) as picture:
+        assert picture.size == (2, 256)
+    assert [each.name for each in tracker.list_artifacts(run.id)] == ["a/größe.png", "plain.png"]
+    assert tracker.get_run(run.id).tags == {}
+    path = tracker.download_artifact(run.id, "a/größe.png", tmp_path / "got")
+    with image.open(path) as picture:
+        assert picture.size == (2, 300)
+        assert picture.getpixel((0, 0)) == (2, 2, 2)
+
+
+def test_mlflow_knows_which_files_are_tables(tracker: MlflowTracker) -> None:
+    np = pytest.importorskip("numpy")
+    with tracker.start_run("e") as run:
+        run.log_table([{"a": 1}], "plain.json")
+        run.log_table([{"a": np.zeros((2, 2, 3), dtype=np.uint8)}], "pictures")
+        run.log_table([{"a": 2}], "plain.json")
+    client: Any = tracker.native
+    (seen,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+
+    assert json.loads(seen.data.tags["mlflow.loggedArtifacts"]) == [
+        {"path": "pictures/rows.json", "type": "table"},
+        {"path": "plain.json", "type": "table"},
+    ]
+    assert tracker.get_run(run.id).tags == {}
+
+
 def test_a_description_that_mlflow_cannot_hold_is_refused(tracker: MlflowTracker) -> None:
     with pytest.raises(InvalidInput):
         tracker.describe_experiment("e", "x" * 100_000)

@@ -63,7 +63,7 @@ CAPABILITIES = {
     "artifact_inputs": "emulated: found through tags of the runs",
     "artifact_references": "emulated: the address is kept in a tag of the run",
     "artifacts": "emulated: digests and types are kept in tags of the run",
-    "charts": "emulated: MLflow's pages show the pictures that are kept beside the data",
+    "charts": "emulated: MLflow's pages show pictures by step, tables, and pictures of charts",
     "datasets": "emulated: MLflow's pages show them; whole digests and columns are kept in tags",
     "delete": "emulated: MLflow marks the run as deleted; 'mlflow gc' removes it",
     "exactly_once": "emulated: MLflow stores an equal row once, and no two records make equal rows",
@@ -287,7 +287,7 @@ class MlflowTracker(Tracker):
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Download a file."""
         run = self._run(id)
-        stored = layout.stored_path(artifact.name) if layout.is_ours(run) else artifact.name
+        stored = layout.stored_path(artifact) if layout.is_ours(run) else artifact.name
         with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
             with self._asking(id):
                 path = self.native.download_artifacts(run.info.run_id, stored, folder)

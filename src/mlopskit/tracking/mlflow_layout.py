@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mlopskit.tracking import mlflow_media as media
 from mlopskit.tracking.entities import Artifact, ArtifactUse, Dataset, MetricHistory, RunRecord
 from mlopskit.tracking.escapes import (
     HASHED,
@@ -52,7 +53,7 @@ TO_MLFLOW: Final[Mapping[Status, str]] = {
 OWN: Final = "mlopskit."
 PARENT: Final = "mlflow.parentRunId"
 NOTES: Final = "mlflow.note.content"
-RESERVED: Final = (OWN, "mlflow.runName", PARENT, NOTES)
+RESERVED: Final = (OWN, "mlflow.runName", PARENT, NOTES, media.IMAGES, media.TABLES)
 HEARTBEAT: Final = OWN + "heartbeat"
 ODD: Final = "mlopskit/odd"
 CHILDREN: Final = "mlopskit/children"
@@ -289,8 +290,11 @@ def last_odd(text: str | None) -> list[Point]:
     return [tuple(json.loads(text))] if text else []
 
 
-def stored_path(name: str) -> str:
+def stored_path(artifact: Artifact) -> str:
     """Return the path of an artifact in MLflow, whose artifact stores take few characters."""
+    if (path := media.image_path(artifact)) is not None:
+        return path
+    name = artifact.name
     plain = name.isascii() and all(char.isalnum() or char in "_-./ " for char in name)
     if plain and not name.startswith("mlopskit/"):
         return name

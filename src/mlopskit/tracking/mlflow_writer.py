@@ -18,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlopskit.errors import BackendError, InvalidInput, NotFound
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_layout as layout
+from mlopskit.tracking import mlflow_media as media
 from mlopskit.tracking.entities import (
     Alive,
     ArtifactLogged,
@@ -228,22 +229,38 @@ class Writer:
             self._client.log_batch(own, tags=part)
 
     def _files(self, own: str, record: ArtifactLogged) -> None:
+        files = [artifact for artifact, _ in record.files]
         for artifact, source in record.files:
             if source is not None:
                 self._file(own, artifact, source)
-        said = [artifact.model_dump(mode="json") for artifact, _ in record.files]
-        self._tags(own, [RunTag(layout.files_key(record.name), json.dumps(said))])
+        said = [artifact.model_dump(mode="json") for artifact in files]
+        tags = [RunTag(layout.files_key(record.name), json.dumps(said))]
+        if any(media.image_path(artifact) for artifact in files):
+            tags.append(RunTag(media.IMAGES, "True"))
+        if tables := [layout.stored_path(each) for each in files if media.is_table(each)]:
+            before = self._client.get_run(own).data.tags.get(media.TABLES)
+            text = media.table_tag(before, tables, layout.LONGEST_TAG)
+            tags.append(RunTag(media.TABLES, text))
+        self._tags(own, tags)
 
     def _file(self, own: str, artifact: Artifact, source: Path) -> None:
-        stored = layout.stored_path(artifact.name)
+        stored = layout.stored_path(artifact)
         if not source.exists():
             raise InvalidInput(f"The bytes of {artifact.name!r} are no longer there.")
         with tempfile.TemporaryDirectory(dir=source.parent) as folder:
             path = Path(folder, Path(stored).name)
             with disk_errors(path):
                 os.link(source, path)
-            parent = Path(stored).parent.as_posix()
-            self._client.log_artifact(own, str(path), None if parent == "." else parent)
+            self._upload(own, path, stored)
+            if media.image_path(artifact) and (small := media.thumbnail(stored, source)):
+                path = Path(folder, Path(small[0]).name)
+                with disk_errors(path):
+                    path.write_bytes(small[1])
+                self._upload(own, path, small[0])
+
+    def _upload(self, own: str, path: Path, stored: str) -> None:
+        parent = Path(stored).parent.as_posix()
+        self._client.log_artifact(own, str(path), None if parent == "." else parent)
 
     def _dataset(self, own: str, record: DatasetLogged, source: str) -> None:
         """Show the data on MLflow's page, and keep what is known of it in a tag."""
