@@ -23,7 +23,8 @@ from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Experiment, MetricsLogged
 from mlopskit.tracking.wandb_kept import Kept
 from mlopskit.tracking.wandb_offline import OfflineStore
-from mlopskit.tracking.wandb_online import OnlineStore, Server
+from mlopskit.tracking.wandb_online import OnlineStore
+from mlopskit.tracking.wandb_questions import Server
 from mlopskit.tracking.wandb_service import lives
 from mlopskit.tracking.wandb_writer import Writer, begun, ends, unknown
 

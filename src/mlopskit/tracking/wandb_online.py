@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import netrc
 import os
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import wandb
 
@@ -24,8 +19,8 @@ from mlopskit.storage import disk_errors
 from mlopskit.tracking import wandb_artifacts, wandb_kept
 from mlopskit.tracking import wandb_layout as layout
 from mlopskit.tracking.entities import Artifact
-from mlopskit.tracking.filters import Both, Comparison, In
 from mlopskit.tracking.owner import is_gone
+from mlopskit.tracking.wandb_questions import VIEWER, Asking, Server, pushed_down
 from mlopskit.tracking.wandb_service import BROKEN, service
 
 if TYPE_CHECKING:
@@ -38,13 +33,11 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 ROWS: Final = 1000
-REACHED_FOR_S: Final = 5.0
 FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 2.0
 STUCK_S: Final = 60.0
 GONE_S: Final = 10.0
 STATES: Final = {"finished": "finished", "failed": "failed", "crashed": "lost", "killed": "killed"}
-_VIEWER: Final = "query Viewer { viewer { id entity username } }"
 _STATE: Final = """
 query RunResumeStatus($project: String, $entity: String, $name: String!) {
   model(name: $project, entityName: $entity) {
@@ -74,23 +67,6 @@ class OnServer:
     artifacts: set[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where runs go: a server, and a project of it.
-
-    Attributes:
-        base_url: The server.
-        api_key: The key; that of the environment or of ``~/.netrc`` if None.
-        entity: W&B's entity; None for the default one.
-        project: W&B's project.
-    """
-
-    base_url: str
-    api_key: str | None
-    entity: str | None
-    project: str
-
-
 class OnlineStore:
     """The runs of one project on a server.
 
@@ -102,15 +78,13 @@ class OnlineStore:
 
     def __init__(self, server: Server, timeout_s: float, exit_s: float) -> None:
         self._base_url = server.base_url
-        self._name = f"W&B at {server.base_url.rpartition('@')[2]}"
-        self._api_key = server.api_key
+        self._asking = Asking(server, timeout_s)
         self._entity = server.entity
         self._project = server.project
         self._timeout_s = timeout_s
         self._exit_s = exit_s
         self._api: Any = None
         self._lock = threading.Lock()
-        self._reached = -REACHED_FOR_S
         self._looks: dict[str, tuple[float, float, float]] = {}
 
     @property
@@ -122,7 +96,7 @@ class OnlineStore:
                 self._api = wandb.Api(
                     overrides={"base_url": self._base_url},
                     timeout=max(1, round(self._timeout_s)),
-                    api_key=self._key(),
+                    api_key=self._asking.key(),
                 )
         return self._api
 
@@ -130,12 +104,12 @@ class OnlineStore:
     def entity(self) -> str:
         """W&B's entity."""
         if self._entity is None:
-            self._entity = str(self._ask(_VIEWER, {})["viewer"]["entity"])
+            self._entity = str(self._asking.ask(VIEWER, {})["viewer"]["entity"])
         return self._entity
 
     def ping(self, timeout_s: float) -> None:
         """Ask the server who we are."""
-        self._ask(_VIEWER, {}, timeout_s)
+        self._asking.ask(VIEWER, {}, timeout_s)
 
     def url(self, id: str) -> str | None:
         """Return a run's page, where the entity is known."""
@@ -235,8 +209,8 @@ class OnlineStore:
 
     def check(self) -> None:
         """Make sure that the server is there and knows us: W&B's SDK would ask on the terminal."""
-        if self._key() is None and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-            raise Unavailable(self._name, "there is no key; set WANDB_API_KEY")
+        if self._asking.key() is None and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+            raise Unavailable(self._asking.name, "there is no key; set WANDB_API_KEY")
         self.ping(self._timeout_s)
 
     def stored(self, id: str) -> OnServer | None:
@@ -274,7 +248,7 @@ class OnlineStore:
         except Unavailable:
             opened.stuck = True
             raise
-        found = self._ask(
+        found = self._asking.ask(
             _STATE, {"project": self._project, "entity": self.entity, "name": run_id}
         ).get("model")
         bucket = (found or {}).get("bucket")
@@ -348,50 +322,8 @@ class OnlineStore:
 
     def _reachable(self) -> Any:
         """Return the public API, after making sure that its retries will not be needed."""
-        if time.monotonic() - self._reached > REACHED_FOR_S:
-            self.ping(self._timeout_s)
+        self._asking.reach()
         return self.native
-
-    def _ask(
-        self, query: str, variables: dict[str, Any], timeout_s: float | None = None
-    ) -> dict[str, Any]:
-        """Ask one question, without W&B's retries."""
-        name = query.split("(", 1)[0].split("{", 1)[0].split()[1]
-        body = json.dumps({"operationName": name, "query": query, "variables": variables})
-        auth = base64.b64encode(f"api:{self._key() or ''}".encode()).decode()
-        request = urllib.request.Request(  # noqa: S310 - the address is the user's own
-            f"{self._base_url}/graphql",
-            body.encode(),
-            {"Content-Type": "application/json", "Authorization": f"Basic {auth}"},
-        )
-        try:
-            with urllib.request.urlopen(  # noqa: S310 - likewise
-                request, timeout=timeout_s or self._timeout_s
-            ) as answer:
-                said = json.load(answer)
-        except urllib.error.HTTPError as exc:
-            exc.close()
-            if exc.code in (401, 403):
-                why = f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'"
-                raise Unavailable(self._name, why) from exc
-            raise Unavailable(self._name, exc) from exc
-        except (OSError, ValueError) as exc:
-            raise Unavailable(self._name, exc) from exc
-        if said.get("errors"):
-            raise BackendError(f"W&B does not answer {name}: {said['errors']}")
-        self._reached = time.monotonic()
-        data: dict[str, Any] = said["data"]
-        return data
-
-    def _key(self) -> str | None:
-        if self._api_key or os.environ.get("WANDB_API_KEY"):
-            return self._api_key or os.environ["WANDB_API_KEY"]
-        with suppress(OSError, netrc.NetrcParseError):
-            found = netrc.netrc(os.environ.get("NETRC")).authenticators(
-                urlsplit(self._base_url).hostname or ""
-            )
-            return found[2] if found else None
-        return None
 
     @contextmanager
     def _errors(self, id: str = "") -> Iterator[None]:
@@ -404,32 +336,11 @@ class OnlineStore:
         except BROKEN as exc:
             if "ould not find" in str(exc):
                 raise NotFound("run", id) from exc
-            raise Unavailable(self._name, exc) from exc
+            raise Unavailable(self._asking.name, exc) from exc
         except wandb.Error as exc:
-            raise BackendError(f"W&B: {exc}{'' if self._key() else ' Set WANDB_API_KEY.'}") from exc
-
-
-def pushed_down(where: Filter | None) -> list[dict[str, Any]]:
-    """Return what W&B's server is asked of a filter: conditions that every match fulfils."""
-    if isinstance(where, Both) and where.word == "and":
-        return [each for part in where.parts for each in pushed_down(part)]
-    if isinstance(where, Comparison) and where.sign == "=" and isinstance(where.value, str):
-        return [{_path(where): where.value}] if _path(where) else []
-    if isinstance(where, In) and _path(where) and all(isinstance(v, str) for v in where.values):
-        return [{_path(where): {"$in": list(where.values)}}]
-    return []
-
-
-def _path(where: Comparison | In) -> str:
-    """Return where W&B has a field as we compare it; empty if it may hold it in another form."""
-    field = where.field
-    values = where.values if isinstance(where, In) else (where.value,)
-    plain = all(wandb_kept.is_plain(value) for value in values)
-    if field.kind == "params" and field.key.isidentifier() and field.key[0] != "_" and plain:
-        return f"config.{field.key}"
-    if (field.kind, field.key) == ("attributes", "id"):
-        return "name"
-    return ""
+            raise BackendError(
+                f"W&B: {exc}{'' if self._asking.key() else ' Set WANDB_API_KEY.'}"
+            ) from exc
 
 
 def reached(opened: Open, bucket: dict[str, Any]) -> dict[str, int]:
