@@ -471,3 +471,49 @@ def test_files_are_private(faulty: Faulty, tmp_path: Path) -> None:
         modes = {path: path.stat().st_mode & 0o077 for path in tmp_path.rglob("*")}
 
     assert [path for path, mode in modes.items() if mode and path.is_file()] == []
+
+
+ORDERED = """
+import os, sys
+from pathlib import Path
+from mlopskit.errors import Unavailable
+from mlopskit.tool import Context
+from mlopskit.tracking.local import LocalTracker
+
+class Down(LocalTracker):
+    def write(self, batch):
+        raise Unavailable("the backend", "it is down")
+
+home = Path(sys.argv[1])
+tracker = Down(home / "store", flush_timeout_s=0.1)
+tracker.context = Context(home=home)
+for _ in range(8):  # The names of journals are chance: some child's comes first.
+    run = tracker.start_run("e")
+    if os.fork() == 0:
+        run.log_metric("child", 1.0)
+        os._exit(0)
+    os.wait()
+    run.log_metric("parent", 1.0)
+os._exit(0)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_sync_delivers_a_parents_journal_before_its_childs(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", ORDERED, str(tmp_path)], check=True, capture_output=True)
+    assert len(journals(tmp_path)) == 16
+    tracker = Faulty(tmp_path / "store")
+    tracker.context = Context(home=tmp_path)
+    tracker.gate = down
+
+    waiting = tracker.sync()
+    tracker.gate = lambda batch: None
+    report = tracker.sync()
+
+    assert (len(waiting.pending), waiting.rejected) == (8, 0)
+    assert (report.rejected, report.pending) == (0, {})
+    runs = tracker.search_runs(limit=None)
+    assert [run.metrics for run in runs] == [{"child": 1.0, "parent": 1.0}] * 8
+    assert {run.status for run in runs} == {"lost"}
+    assert journals(tmp_path) == []
+    tracker.close()

@@ -31,7 +31,7 @@ import uuid
 import weakref
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, StorageError
@@ -102,12 +102,14 @@ class About:
         targets: The backends that all of it goes to.
         owner: The process that writes it, as `owner.this_process` has it.
         child: Whether that process was forked from the run's own; then it never ends the run.
+        begun_ns: When it was begun, in nanoseconds since 1970-01-01 UTC.
     """
 
     run_id: str
     targets: tuple[str, ...]
     owner: str
     child: bool = False
+    begun_ns: int = field(default_factory=time.time_ns, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ class Journal:
                 "targets": about.targets,
                 "owner": about.owner,
                 "child": about.child,
+                "begun": about.begun_ns,
             }
             _write_new(hidden / ABOUT, json.dumps(said).encode())
             self._fd = _open_segment(hidden, 0)
@@ -416,7 +419,9 @@ def about(path: Path) -> About | None:
     """Return what a journal says of itself; None if it is none."""
     try:
         said = json.loads((path / ABOUT).read_bytes())
-        return About(said["run"], tuple(said["targets"]), said["owner"], said["child"])
+        return About(
+            said["run"], tuple(said["targets"]), said["owner"], said["child"], said["begun"]
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -264,9 +264,16 @@ class Outbox:
             wait = max(each.sink.flush_timeout_s for each in self._deliveries.values())
             self.flush(None, wait, patient=True)
             journals.sweep(self.folder)
-        for path in sorted(self.folder.glob(f"{run_id}*{SUFFIX}")):
-            if path.stem not in self._feeds:
-                report = self._adopt(path, report)
+        held: set[str] = set()
+        for path in sorted(self.folder.glob(f"{run_id}*{SUFFIX}"), key=_age):
+            run = path.name.partition(".")[0]
+            if path.stem in self._feeds or run in held:
+                # A run's journals go out in their order: what follows may need what came before.
+                held.add(run)
+                continue
+            report = self._adopt(path, report)
+            if path.exists():
+                held.add(run)
         for source, feed in list(self._feeds.items()):
             behind = {t: s for t, s in self.status(feed.run_id).items() if s.pending}
             if behind and not run_id:
@@ -424,6 +431,13 @@ class Outbox:
             return _with(report, pending={path.stem: "; ".join(waiting.values())})
         journals.remove(path)
         return report
+
+
+def _age(path: Path) -> tuple[str, bool, int, str]:
+    """Sort the journals of a run: its own before those of forked children, the oldest first."""
+    said = journals.about(path)
+    run = path.name.partition(".")[0]
+    return (run, False, 0, path.name) if said is None else (run, said.child, said.begun_ns, "")
 
 
 def _settled(delivery: Delivery, place: Place, patience_s: float) -> bool:
