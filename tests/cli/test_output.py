@@ -76,6 +76,23 @@ def test_pairs_keep_every_digit() -> None:
     )
 
 
+def test_bytes_are_counted_in_a_pipe_and_rounded_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = [0, 1023, 1024, 1536, 10**9, 10**20]
+
+    assert [output.size(each) for each in counts] == [str(each) for each in counts]
+    monkeypatch.setattr(output, "on_terminal", lambda: True)
+    assert [output.size(each) for each in counts] == [
+        "0",
+        "1023",
+        "1.0 KiB",
+        "1.5 KiB",
+        "953.7 MiB",
+        "88817.8 PiB",
+    ]
+
+
 def test_a_terminal_gets_a_table_and_a_pipe_gets_lines(process: Callable[..., Done]) -> None:
     arguments = ("config", "-c", "tracking=local:" + "y" * 200)
     piped = process(*arguments)
@@ -89,9 +106,9 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_lines(process: Callable[..., Do
     assert "…" not in seen
 
 
-def on_terminal(*arguments: str) -> str:
+def on_terminal(*arguments: str, columns: int = 80) -> str:
     ours, theirs = pty.openpty()
-    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
+    environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     environ.pop("NO_COLOR", None)
     with subprocess.Popen(
         [sys.executable, "-m", "mlopskit", *arguments],

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cli.test_output import on_terminal
 
 import mlopskit as mk
 
@@ -100,7 +101,7 @@ def test_one_run_is_shown_whole(cli: Callable[..., Done], ids: dict[str, str]) -
     assert done.out.startswith("one\n")
     assert ["id", ids["one"]] in done.records
     last = "0.30000000000000004"
-    assert ["loss", "▄", last, last, last, "3"] in done.records
+    assert ["loss", "▄", last, last, last, last, "3"] in done.records
     assert ["note", "\\x1b[31mred\\ntwo"] in done.records
     assert ["opt.lr", "0.1"] in done.records
     assert json.loads(cli("runs", ids["one"], "--json").out)["artifacts"] == []
@@ -111,3 +112,26 @@ def test_a_run_that_is_not_there_is_told(cli: Callable[..., Done], ids: dict[str
 
     assert done.code == 1
     assert "0" * 32 in done.err
+
+
+def test_a_terminal_shows_ids_that_can_be_told_apart_and_typed(
+    cli: Callable[..., Done], ids: dict[str, str]
+) -> None:
+    with mk.load() as kit:
+        for last in "ab":
+            kit.tracker.start_run("twins", run_id="12345678" + "0" * 23 + last).finish()
+        with kit.tracker.start_run("long") as run:
+            run.log_metrics({f"m{at}": at for at in range(10)} | {"system/cpu_percent": 7})
+
+    narrow = on_terminal("runs", "--experiment", "churn", columns=100)
+    wide = on_terminal("runs", "--experiment", "churn", columns=160)
+    twins = on_terminal("runs", "--experiment", "twins", columns=100)
+    long = on_terminal("runs", "--experiment", "long", columns=200)
+
+    assert ids["one"][:8] in narrow
+    assert ids["one"][:9] not in narrow
+    assert ids["one"] in wide
+    assert "12345678" + "0" * 9 in twins, "eight digits are not enough here"
+    assert "m5=5 and 4 more" in long
+    assert "system/" not in long
+    assert "system/cpu_percent=7" in cli("runs", "--experiment", "long").out

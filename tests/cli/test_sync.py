@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import mlopskit as mk
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -57,3 +59,31 @@ def test_what_cannot_be_read_is_named_and_is_a_failure(
     assert done.code == 1
     assert "Could not be read" in done.out
     assert "checksum" in done.out
+
+
+REFUSED = """
+import os, sys, threading
+import mlopskit as mk
+tracker = mk.open_tracker()
+run = tracker.start_run("churn", name="deleted meanwhile")
+run.flush()
+tracker.write = lambda batch: threading.Event().wait()
+run.log_metrics({"loss": 0.5}, step=1)
+print(run.id, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_where_refused_records_are_kept_is_told(cli: Callable[..., Done]) -> None:
+    died = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
+    with mk.load() as kit:
+        kit.tracker.delete_run(died.stdout.strip())
+        folder = kit.tracker.context.home / "tracking" / "rejected"
+
+    done = cli("sync")
+
+    assert done.code == 0, done.out
+    assert " 0 were refused" not in done.out
+    assert done.out.endswith(f"is kept, with the reasons, in {folder}\n")
+    assert "loss" in "".join(path.read_text() for path in folder.iterdir())
+    assert json.loads(cli("sync", "--json").out)["rejected_in"] == str(folder)

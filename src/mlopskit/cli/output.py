@@ -45,6 +45,13 @@ def on_terminal() -> bool:
     return bool(sys.stdout) and sys.stdout.isatty()
 
 
+def width() -> int:
+    """Return how many columns the terminal has."""
+    from rich.console import Console
+
+    return Console().width
+
+
 def heading(text: str) -> None:
     """Print a line above a table."""
     click.echo(click.style(safe(text), bold=True) if on_terminal() else safe(text))
@@ -61,7 +68,11 @@ def remark(text: str) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, whole: Collection[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    *,
+    whole: Collection[str] = (),
+    drawn: Collection[str] = (),
 ) -> None:
     """Print rows under their columns' names. An empty cell shows as ``-``.
 
@@ -69,9 +80,10 @@ def table(
         columns: The names.
         rows: A cell for each of the columns.
         whole: Columns that a wide terminal does not fold, so that they can be copied.
+        drawn: Columns that no terminal folds, since they mean nothing in pieces.
     """
     if on_terminal():
-        _rich_table(columns, rows, whole)
+        _rich_table(columns, rows, whole, drawn)
     else:
         _plain_table(columns, rows)
 
@@ -107,6 +119,14 @@ def number(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
+def size(count: int) -> str:
+    """Show a number of bytes: in full in a pipe, in binary units on a terminal."""
+    if count < 1024 or not on_terminal():
+        return str(count)
+    units = min((count.bit_length() - 1) // 10, 5)
+    return f"{count / 1024**units:.1f} {'KMGTP'[units - 1]}iB"
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield a mapping's keys in order, each with its value as text; nested as ``outer.inner``."""
     for key, value in sorted(values.items()):
@@ -122,7 +142,10 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def _rich_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Cell]], whole: Collection[str]
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    whole: Collection[str],
+    drawn: Collection[str],
 ) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -133,7 +156,8 @@ def _rich_table(
     wide = console.width >= WIDE
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
     for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=wide and column in whole)
+        kept = column in drawn or (wide and column in whole)
+        shown.add_column(column, overflow="fold", no_wrap=kept)
     for row in rows:
         shown.add_row(*(Text(_text(cell), style=_style(cell)) for cell in row))
     console.print(shown)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import json_option, line, on_terminal, print_json, remark
+from mlopskit.cli.failure import FAILED, tell
+from mlopskit.cli.output import json_option, line, print_json, remark, size
 from mlopskit.cli.run import found
+from mlopskit.cli.safe import safe
+from mlopskit.errors import MlopskitError
+from mlopskit.names import check_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mlopskit.tracking import Artifact
 
 
 @click.command(cls=Command)
@@ -43,25 +55,59 @@ def command(
       metrics.csv   key, step, timestamp, value: every point
       artifacts/    its files, verified
 
-    A folder appears when all of it is written. Exits with 1 if a run could not be exported.
+    A folder appears when all of it is written. Goes on after a run that cannot be exported, says
+    why, and exits with 1 in the end.
     """  # noqa: D301 - click takes the backspace as "do not wrap what follows"
     from mlopskit.tracking.export import export_run
 
     if not ids and where is None and experiment is None:
         raise click.UsageError("Name a run, or give --where or --experiment.")
-    written = []
+    written: list[str] = []
+    failed: dict[str, str] = {}
     with kit() as opened:
         tracker = opened.tracker
         runs = [found(tracker, each).id for each in ids]
         if where is not None or experiment is not None:
             runs += [each.id for each in tracker.search_runs(where or "", experiment, limit=None)]
-        for at, each in enumerate(dict.fromkeys(runs), 1):
-            if on_terminal():
-                remark(f"{at} of {len(runs)}: {each}")
-            folder = export_run(tracker, each, to / each, artifacts=not no_artifacts, force=force)
+        runs = list(dict.fromkeys(runs))
+        for at, each in enumerate(runs, 1):
+            try:
+                with _progress(f"{at} of {len(runs)}: {each}") as told:
+                    folder = export_run(
+                        tracker,
+                        each,
+                        to / check_path("run", each),
+                        artifacts=not no_artifacts,
+                        force=force,
+                        told=told,
+                    )
+            except MlopskitError as exc:
+                tell(exc)
+                failed[each] = str(exc)
+                continue
             written.append(str(folder))
+            if not as_json:
+                line(str(folder))
     if as_json:
-        print_json({"exported": written})
+        print_json({"exported": written, "failed": failed})
+    if not runs:
+        remark("No run matches.")
+    if failed:
+        click.get_current_context().exit(FAILED)
+
+
+@contextmanager
+def _progress(which: str) -> Iterator[Callable[[Artifact], None]]:
+    """Show on a terminal which file is on its way."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
         return
-    for each in written:
-        line(each)
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True, highlight=False).status(Text(safe(which))) as status:
+
+        def told(artifact: Artifact) -> None:
+            status.update(Text(safe(f"{which}, {artifact.name} ({size(artifact.size)})")))
+
+        yield told

@@ -24,11 +24,19 @@ def sparkline(values: Sequence[float], width: int = 24, *, encoding: str = "utf-
         encoding: Of where it is shown: without block characters it is drawn in ASCII.
     """
     count = min(width, len(values))
-    picked = [float(values[(at + 1) * len(values) // count - 1]) for at in range(count)]
+    picked = [_near(values[(at + 1) * len(values) // count - 1]) for at in range(count)]
     finite = [each for each in picked if math.isfinite(each)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     levels = _levels(encoding)
     return "".join(_level(each, low, high, levels) for each in picked)
+
+
+def _near(value: float) -> float:
+    """Return the nearest float; an int that is too large for one is at the edge."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _level(value: float, low: float, high: float, levels: str) -> str:

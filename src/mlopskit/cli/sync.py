@@ -19,9 +19,11 @@ def command(*, as_json: bool) -> None:
     in the folder tracking/rejected of the home.
     """
     with kit() as opened:
-        report = opened.tracker.sync()
+        tracker = opened.tracker
+        report = tracker.sync()
+        refuge = str(tracker.context.home / "tracking" / "rejected")
     if as_json:
-        print_json(report.model_dump())
+        print_json(report.model_dump() | {"rejected_in": refuge})
     else:
         line(f"Delivered {report.delivered} records, {report.rejected} were refused for good.")
         if report.pending:
@@ -30,5 +32,7 @@ def command(*, as_json: bool) -> None:
         if report.damaged:
             line("Could not be read; the rest was delivered:")
             table(["journal", "where"], sorted(report.damaged.items()))
+        if report.rejected or report.damaged:
+            line(f"What was refused or unreadable is kept, with the reasons, in {refuge}")
     if report.pending or report.damaged:
         click.get_current_context().exit(FAILED)

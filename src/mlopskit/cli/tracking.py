@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.output import (
+    WIDE,
     Styled,
     json_option,
     moment,
@@ -17,15 +18,20 @@ from mlopskit.cli.output import (
     remark,
     span,
     table,
+    width,
 )
 from mlopskit.cli.run import found
-from mlopskit.cli.run_show import STYLES, show
+from mlopskit.cli.run_show import STYLES, SYSTEM, show
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlopskit.cli.output import Cell
     from mlopskit.tracking import RunRecord
 
-COLUMNS = ["id", "name", "experiment", "status", "started", "metrics", "took", "params"]
+SHORTEST: Final = 8
+FEW: Final = 6
+COLUMNS: Final = ["id", "name", "experiment", "status", "started", "metrics", "took", "params"]
 
 
 @click.command(cls=Command)
@@ -79,11 +85,12 @@ def command(
         runs = [each.model_dump() for each in listed]
         print_json({"runs": runs, "truncated": listed.truncated})
         return
-    # A terminal has no room for all of it: `runs ID`, a pipe and --json have the rest.
+    # A terminal has no room for all of it: `run show ID`, a pipe and --json have the rest.
     shown = COLUMNS[:-2] if on_terminal() else COLUMNS
+    ids = _short([each.id for each in listed])
     table(
         shown,
-        [_row(each)[: len(shown)] for each in listed],
+        [_row(each, ids[each.id])[: len(shown)] for each in listed],
         whole=("id", "experiment", "status", "started"),
     )
     if not listed:
@@ -92,14 +99,33 @@ def command(
         remark(f"There are more than these {len(listed)}: see them with --limit N or --all.")
 
 
-def _row(run: RunRecord) -> list[Cell]:
+def _row(run: RunRecord, id: str) -> list[Cell]:
     return [
-        run.id,
+        id,
         run.name,
         run.experiment,
         Styled(run.status, STYLES.get(run.status, "")),
         moment(run.started_at),
-        pairs(run.metrics),
+        _metrics(run) if on_terminal() else pairs(run.metrics),
         span(run.started_at, run.ended_at),
         pairs(run.params),
     ]
+
+
+def _short(ids: Sequence[str]) -> dict[str, str]:
+    """Return for each id what tells it from the others here, where a terminal is narrow."""
+    if not on_terminal() or width() >= WIDE:
+        return {each: each for each in ids}
+    most = max(map(len, ids), default=SHORTEST)
+    for count in range(SHORTEST, most):
+        if len({each[:count] for each in ids}) == len(ids):
+            # `run show` takes the beginning of an id only where it is letters and digits.
+            return {each: each[:count] if each.isalnum() else each for each in ids}
+    return {each: each for each in ids}
+
+
+def _metrics(run: RunRecord) -> str:
+    """Show the first few metrics, and none of the machine's."""
+    ours = {key: each for key, each in run.metrics.items() if not key.startswith(SYSTEM)}
+    few = pairs({key: ours[key] for key in sorted(ours)[:FEW]})
+    return f"{few} and {len(ours) - FEW} more" if len(ours) > FEW else few

@@ -34,7 +34,8 @@ class Artifact(BaseModel):
         logged_at: In UTC.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # Metadata may hold NaN and infinities, which are null otherwise.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     name: str
     size: int
@@ -82,7 +83,8 @@ class ArtifactUse(BaseModel):
         files: The files, as that run had them at that time.
     """
 
-    model_config = ConfigDict(frozen=True)
+    # Metadata may hold NaN and infinities, which are null otherwise.
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     run_id: str
     name: str
