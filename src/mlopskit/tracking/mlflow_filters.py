@@ -92,7 +92,8 @@ def _metric(part: Comparison, kept_apart: KeptApart) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool) and _fits(value)
     if key is None or not number or part.sign == "!=" or kept_apart("odd", part.field.key):
         return ""
-    return f"metrics.{key} {part.sign} {value!r}"
+    # MLflow reads 1e22, and not 1e+22.
+    return f"metrics.{key} {part.sign} {str(value).replace('+', '')}"
 
 
 def _attribute(key: str, value: str) -> str:
@@ -119,7 +120,10 @@ def _equal(kind: str, key: str | None, text: str) -> str:
 
 
 def _quoted(key: str, *, reserved: tuple[str, ...] = ()) -> str | None:
+    """Return a key as MLflow's filters name it; None if it has another name in foreign runs."""
     stored = key_to_store(key, reserved=reserved)
+    if stored != key and (":" in key or key.startswith(("_mk", *reserved))):
+        return None
     return None if any(char in stored for char in "`'\"\\") else f"`{stored}`"
 
 

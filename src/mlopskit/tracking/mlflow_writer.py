@@ -166,14 +166,17 @@ class Writer:
                 stored, names = _stored(key)
                 if names:
                     named.update((tag.key, tag) for tag in names)
-                if not is_plain(step, value):
+                plain = is_plain(step, value)
+                if not plain:
                     odd.setdefault(key, []).append((step, time_ms, value))
                 if time_ms & 1:
                     children.setdefault(key, []).append((step, time_ms, value, record.position))
                 if kept:
-                    rows.append(Metric(stored, shown(value), time_ms, step))
+                    rows.append(Metric(stored, value if plain else shown(value), time_ms, step))
+        # As the client's `log_batch` does it, which would look up the active model for each row.
+        store = self._client._tracking_client.store
         for part in layout.parts(rows, layout.METRICS):
-            self._client.log_batch(own, metrics=part)
+            store.log_batch(own, metrics=part, params=[], tags=[])
         place = f"{source}-{records[0].position}"
         if odd:
             self._client.log_text(own, json.dumps(odd), f"{layout.ODD}/{place}.json")
