@@ -94,7 +94,7 @@ def test_the_extremes_of_a_metric_are_exact(cli: Callable[..., Done]) -> None:
 
 def test_a_terminal_shows_lines_whole_and_notes_as_they_were_written(run_id: str) -> None:
     with mk.load() as kit, kit.tracker.start_run(run_id=run_id, resume=True) as run:
-        run.log_metrics({"a/metric/of/a/long/name/that/is/folded": 1.0})
+        run.log_metrics({"a/metric/of/a/name/" + "that/is/folded/" * 5: 1 / 3 * 1e-9})
         for step in range(100):
             run.log_metrics({"slow": step}, step=step)
         for at in range(11):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,8 @@ class ContentsContract:
         (folder / "deep").mkdir(parents=True)
         (folder / "w.bin").write_bytes(b"\0\1")
         (folder / "deep" / "c.json").write_text("{}")
-        said = {"step": 3, "note": "ü", "nested": {"a": [1, None, 0.5, "x"]}}
+        odd = [math.nan, math.inf, -0.0, 1.0, 2**70]
+        said = {"step": 3, "note": "ü", "nested": {"a": [1, None, 0.5, "x"]}, "odd": odd}
         with tracker.start_run("e") as run:
             run.log_artifact(folder, "m", type="model", metadata=said, aliases=["best", "a b"])
             run.log_text("x", "notes.txt")
@@ -98,7 +100,8 @@ class ContentsContract:
         assert set(found) == {"m/w.bin", "m/deep/c.json", "notes.txt"}
         for each in (found["m/w.bin"], found["m/deep/c.json"]):
             assert (each.type, each.logged_as) == ("model", "m")
-            assert (each.metadata, each.aliases) == (said, ("best", "a b"))
+            assert json.dumps(each.metadata, sort_keys=True) == json.dumps(said, sort_keys=True)
+            assert each.aliases == ("best", "a b")
             assert each.logged_at is not None
         notes = found["notes.txt"]
         assert (notes.type, notes.logged_as, notes.size) == ("text", "notes.txt", 1)
@@ -181,7 +184,8 @@ class ContentsContract:
         runs = []
         for number, aliases in enumerate((["best"], ["best"], [])):
             with tracker.start_run("e", name=f"n{number}") as run:
-                run.log_artifact(_file(tmp_path, b"%d" % number), "m/w.bin", aliases=aliases)
+                file, said = _file(tmp_path, b"%d" % number), {"auc": math.inf}
+                run.log_artifact(file, "m/w.bin", aliases=aliases, metadata=said)
             runs.append(run)
         with tracker.start_run("elsewhere") as other:
             other.log_artifact(_file(tmp_path, b"other"), "m/w.bin", aliases=["best"])
@@ -200,6 +204,7 @@ class ContentsContract:
             (runs[2].id, "m/w.bin", "latest"),
             (runs[0].id, "m/w.bin", ""),
         ]
+        assert [use.files[0].metadata for use in inputs] == [{"auc": math.inf}] * 3
         assert [use.files[0].digest for use in inputs] == [
             use.files[0].digest for use in (best, latest, exact)
         ]

@@ -83,7 +83,11 @@ def made(
         "aliases": first.aliases,
         "files": files,
     }
-    shown = {key: value for key, value in first.metadata.items() if key != SAID}
+    shown = {
+        key: value
+        for key, value in first.metadata.items()
+        if key != SAID and _is_json(value)  # An artifact with NaN is lost in W&B.
+    }
     artifact = wandb.Artifact(
         collection(record.name, first.type),
         type=kind,
@@ -103,6 +107,14 @@ def made(
     write_whole(path, json.dumps({"run": kept.id, "at": place}))
     _add(artifact, path, own)
     return artifact, media(record, {name: _named(path, name) for name, path in paths.items()})
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def entry_of(artifact: Artifact) -> str:
