@@ -117,6 +117,36 @@ def test_a_database_that_goes_away_gets_all_of_it_later(
         whole(database, tmp_path, run.id)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own(database: str, tmp_path: Path) -> None:
+    """Parent and child ask and write at once; what one is answered never reaches the other."""
+    line = {"backend": "mlflow", "location": database, "flush_timeout_s": 60}
+    with Kit(tracking=line, home=tmp_path) as kit:
+        with kit.tracker.start_run("forks", name="before") as before:
+            before.log_metric("loss", 0.5)
+        children = []
+        for number in range(3):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    for _ in range(20):
+                        assert kit.tracker.get_run(before.id).name == "before"
+                    with kit.tracker.start_run("forks", name=f"child {number}") as run:
+                        for step in range(100):
+                            run.log_metric("loss", float(number), step=step)
+                    (status,) = run.delivery.values()
+                    code = int(status.pending > 0)
+                finally:
+                    os._exit(code)
+            children.append(child)
+        for _ in range(20):
+            assert kit.tracker.get_run(before.id).name == "before"
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        runs = kit.tracker.search_runs("name like 'child%'", "forks", order_by="name")
+        assert [each.metrics for each in runs] == [{"loss": 0.0}, {"loss": 1.0}, {"loss": 2.0}]
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, empty: Path) -> Iterator[int]:
     """Run MLflow's server."""
@@ -195,7 +225,7 @@ def test_a_server_that_misbehaves_costs_nothing(served: int, tmp_path: Path, mod
         whole(uri, tmp_path, said.stdout.strip())
 
 
-@pytest.mark.parametrize("mode", ["refuse", "hang", "error", "drop"])
+@pytest.mark.parametrize("mode", ["refuse", "hang", "error", "drop", "late"])
 def test_a_server_that_begins_to_misbehave_costs_nothing(
     served: int, tmp_path: Path, mode: str
 ) -> None:

@@ -31,6 +31,7 @@ from mlopskit.tracking.mlflow_server import (
     look_into,
     public_uri,
     reach,
+    remember,
     store_lock,
     translated,
 )
@@ -130,7 +131,7 @@ class MlflowTracker(Tracker):
             with self._asking(), store_lock(self.uri):
                 try:
                     look_into(self.uri)
-                    self._clients.setdefault(pid, MlflowClient(self.uri))
+                    remember(self._clients.setdefault(pid, MlflowClient(self.uri)))
                 except ImportError as exc:  # The driver of a database is the user's choice.
                     raise MissingDependency(
                         f"MLflow at {self.target}", str(exc.name), f"pip install {exc.name}"

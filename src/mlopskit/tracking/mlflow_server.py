@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import weakref
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,9 @@ from mlopskit.storage import disk_errors, make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mlflow import MlflowClient
+    from sqlalchemy import Engine
 
 PORTS: Final = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 REFUSED: Final = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
@@ -135,6 +139,24 @@ def look_into(uri: str) -> None:
         engine = create_engine(uri, poolclass=NullPool)
         inspect(engine).get_table_names()
         engine.dispose()
+
+
+def remember(client: MlflowClient) -> None:
+    """See that a forked child gets connections of its own to the database of a client."""
+    store = client._tracking_client.store
+    for name in ("engine", "read_engine"):
+        if (engine := getattr(store, name, None)) is not None:
+            _engines.add(engine)
+
+
+def _let_go_in_child() -> None:
+    """Forget what a forked child inherited: two processes on one connection get mixed answers."""
+    for engine in list(_engines):
+        engine.dispose(close=False)
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @contextmanager
