@@ -42,7 +42,7 @@ CAPABILITIES = {
     "artifact_inputs": "native",
     "artifact_references": "native",
     "artifacts": "native",
-    "charts": "emulated: kept as data and as pictures; mlopskit ui shows them",
+    "charts": "emulated: kept as data and as pictures, for whoever shows them",
     "datasets": "native",
     "delete": "native",
     "exactly_once": "native",
