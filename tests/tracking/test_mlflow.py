@@ -277,6 +277,22 @@ def test_mlflow_shows_notes_data_and_descriptions(tracker: MlflowTracker) -> Non
     assert tracker.get_run(run.id).datasets[0].digest.startswith("sha256:")
 
 
+def test_mlflow_shows_the_beginning_of_long_notes_and_may_change_them(
+    tracker: MlflowTracker,
+) -> None:
+    long = "# Title\n" + "a\x00b ü" * 3000
+    with tracker.start_run("e", notes=long) as run:
+        pass
+    client: Any = tracker.native
+    (seen,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+
+    assert seen.data.tags["mlflow.note.content"].startswith("# Title\na?b ü")
+    assert seen.data.tags["mlflow.note.content"].endswith("…")
+    assert tracker.get_run(run.id).notes == long
+    client.set_tag(seen.info.run_id, "mlflow.note.content", "changed…")
+    assert tracker.get_run(run.id).notes == "changed…"
+
+
 def test_mlflows_slider_finds_the_pictures_of_each_step(
     tracker: MlflowTracker, tmp_path: Path
 ) -> None:

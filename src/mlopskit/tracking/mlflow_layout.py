@@ -53,6 +53,7 @@ TO_MLFLOW: Final[Mapping[Status, str]] = {
 OWN: Final = "mlopskit."
 PARENT: Final = "mlflow.parentRunId"
 NOTES: Final = "mlflow.note.content"
+WHOLE_NOTES: Final = OWN + "notes"
 RESERVED: Final = (OWN, "mlflow.runName", PARENT, NOTES, media.IMAGES, media.TABLES)
 HEARTBEAT: Final = OWN + "heartbeat"
 ODD: Final = "mlopskit/odd"
@@ -87,7 +88,7 @@ def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> R
         "experiment": experiment,
         "started_at": _time(info.start_time),
         "ended_at": _time(info.end_time),
-        "notes": tag_from_text(fetch(tags.get(NOTES, ""))),
+        "notes": _notes(tags, fetch),
     }
     if not is_ours(run):
         return RunRecord(
@@ -132,6 +133,22 @@ def record_of(run: MlflowRun, experiment: str, fetch: Callable[[str], str]) -> R
         **_last(points),
         **common,
     )
+
+
+def shortened(notes: str) -> str:
+    """Return the beginning of notes that are too long for MLflow, as its page shows them."""
+    begin = notes[: LONGEST_TAG - 1]
+    return "".join(each if each.isprintable() or each in "\n\t" else "?" for each in begin) + "…"
+
+
+def _notes(tags: Mapping[str, str], fetch: Callable[[str], str]) -> str:
+    """Return the notes, whole unless somebody has changed them on MLflow's page since."""
+    shown = tags.get(NOTES, "")
+    if WHOLE_NOTES in tags and shown.endswith("…"):
+        whole = tag_from_text(fetch(tags[WHOLE_NOTES]))
+        if shortened(whole) == shown:
+            return whole
+    return tag_from_text(fetch(shown))
 
 
 def experiments(client: MlflowClient) -> list[MlflowExperiment]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
@@ -106,7 +106,7 @@ class Writer:
         elif isinstance(record, TagsSet):
             self._tags(own, [tag for pair in record.tags.items() for tag in _tag(*pair)])
         elif isinstance(record, NotesSet):
-            self._tags(own, [RunTag(layout.NOTES, _notes(record.notes))])
+            self._tags(own, _notes(record.notes))
         elif isinstance(record, ArtifactLogged):
             self._files(own, record)
         elif isinstance(record, DatasetLogged):
@@ -135,7 +135,7 @@ class Writer:
         except NotFound:
             own = self._create(record, {**tags, layout.OWN + "run_id": id})
         if record.notes:
-            self._tags(own, [RunTag(layout.NOTES, _notes(record.notes))])
+            self._tags(own, _notes(record.notes))
         return own
 
     def _create(self, record: Started, tags: dict[str, str]) -> str:
@@ -312,5 +312,8 @@ def _names(key: str, stored: str) -> list[RunTag]:
     return [RunTag(*pair) for pair in layout.hashed_name(key, stored).items()]
 
 
-def _notes(text: str) -> Any:
-    return tag_to_text(text) if text else ""
+def _notes(text: str) -> list[RunTag]:
+    whole = tag_to_text(text) if text else ""
+    if len(whole) <= layout.LONGEST_TAG:
+        return [RunTag(layout.NOTES, whole)]
+    return [RunTag(layout.NOTES, layout.shortened(text)), RunTag(layout.WHOLE_NOTES, whole)]
