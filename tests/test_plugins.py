@@ -158,3 +158,29 @@ def test_a_listener_hears_events_and_its_failure_harms_nobody(
     )
 
     assert run(code, environ).splitlines() == ["heard r", "finished"]
+
+
+def test_listeners_of_one_name_and_a_broken_one_keep_nobody_from_hearing(
+    install: Callable[..., dict[str, str]],
+) -> None:
+    hears = (
+        "from mlopskit.hookspecs import hookimpl\n"
+        "@hookimpl\ndef run_finished(run):\n    print('{} heard')\n    {}\n"
+    )
+    install(
+        "one",
+        {"one": hears.format("one", "raise OSError('down')")},
+        {"mlopskit.events": {"chat": "one"}},
+    )
+    install("bad", {"bad": "raise ValueError('broken')"}, {"mlopskit.events": {"bad": "bad"}})
+    environ = install("two", {"two": hears.format("two", "")}, {"mlopskit.events": {"chat": "two"}})
+    code = (
+        "import logging, mlopskit as mk; logging.disable()\n"
+        "with mk.open_tracker('local') as tracker:\n"
+        "    tracker.start_run().finish()\n"
+        "from mlopskit import plugins\n"
+        "try: plugins.listeners()\n"
+        "except Exception as exc: print(type(exc).__name__)"
+    )
+
+    assert sorted(run(code, environ).splitlines()) == ["BrokenPlugin", "one heard", "two heard"]

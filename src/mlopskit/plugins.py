@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
@@ -18,6 +19,8 @@ from mlopskit.errors import BrokenPlugin, MissingDependency, UnknownBackend, Unk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
 
 DOMAINS: Final = ("tracking", "registry", "serving", "features", "monitoring", "pipelines")
 
@@ -98,26 +101,45 @@ def load(domain: str, name: str) -> pluggy.HookRelay:
     return manager.hook
 
 
-@cache
-def listeners() -> pluggy.HookRelay:
-    """Import every installed listener and return the event hooks.
+def listeners() -> list[pluggy.HookRelay]:
+    """Import every installed listener, and return the event hooks of each.
 
     Raises:
         BrokenPlugin: If a listener's own code fails to import.
     """
-    manager = pluggy.PluginManager("mlopskit")
-    manager.add_hookspecs(hookspecs)
+    hooks, broken = _listeners()
+    if broken:
+        raise broken[0]
+    return hooks
+
+
+@cache
+def _listeners() -> tuple[list[pluggy.HookRelay], list[BrokenPlugin]]:
+    """Return the hooks of the listeners that can be imported, and why the others cannot."""
+    hooks, broken = [], []
     for entry in entry_points(group="mlopskit.events"):
+        # A manager for each: one that fails must not keep the next from hearing.
+        manager = pluggy.PluginManager("mlopskit")
+        manager.add_hookspecs(hookspecs)
         try:
             manager.register(entry.load(), name=entry.name)
         except Exception as exc:
-            raise BrokenPlugin("events", entry.name, _distribution(entry), exc) from exc
-    return manager.hook
+            found = BrokenPlugin("events", entry.name, _distribution(entry), exc)
+            found.__cause__ = exc
+            broken.append(found)
+            logger.exception("A listener hears nothing: %s", found)
+        else:
+            hooks.append(manager.hook)
+    return hooks, broken
 
 
 def notify(event: str, **details: Any) -> None:
-    """Call every installed listener to an event."""
-    getattr(listeners(), event)(**details)
+    """Call every installed listener to an event; one that fails is logged and harms nobody."""
+    for hook in _listeners()[0]:
+        try:
+            getattr(hook, event)(**details)
+        except Exception:
+            logger.exception("A listener to %r failed.", event)
 
 
 def declared(domain: str, name: str) -> Mapping[str, Any]:

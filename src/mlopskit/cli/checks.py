@@ -167,7 +167,7 @@ def _check_table(info: BackendInfo) -> Finding | None:
 
 
 def _check_listeners() -> Finding | None:
-    # One that fails keeps every other from hearing anything, so it counts as configured.
+    # Whoever installed it wants to hear, so that it counts as configured.
     try:
         _in_time(plugins.listeners, OPEN_LIMIT_S)
     except _TooSlow:
