@@ -39,14 +39,26 @@ def back(made: Media, folder: Path) -> list[dict[str, Any]]:
     ],
 )
 def test_rows_and_columns_become_the_same_table(rows: Any) -> None:
-    content = table(rows, Redactor()).files[""]
+    made = table(rows, Redactor())
+    content = made.files[""]
 
     assert isinstance(content, bytes)
+    assert made.metadata["types"] == ["int", "text"]
     assert json.loads(content) == {
         "columns": ["a", "token"],
-        "types": ["int", "text"],
         "data": [[1, "[redacted]"], [None, ""]],
     }
+
+
+def test_pandas_reads_what_was_written(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    content = table([{"a": 1, "b": "x"}, {"a": 2, "b": None}], Redactor()).files[""]
+    assert isinstance(content, bytes)
+    (tmp_path / "t.json").write_bytes(content)
+
+    frame = pandas.read_json(tmp_path / "t.json", orient="split")
+
+    assert (list(frame.columns), frame["a"].tolist()) == (["a", "b"], [1, 2])
 
 
 @pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])

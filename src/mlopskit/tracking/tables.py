@@ -1,8 +1,9 @@
 """Tables as JSON that keeps the types of their cells, with images and figures as files beside it.
 
-A table is ``{"columns": [...], "types": [...], "data": [[...], ...]}``. The type of a column is
-``bool``, ``int``, ``float``, ``text``, ``datetime``, ``date``, ``time``, ``duration``,
-``decimal``, ``bytes``, ``media``, ``json`` (lists and mappings), ``mixed`` or ``null``.
+A table is ``{"columns": [...], "data": [[...], ...]}``, which pandas reads too
+(``read_json(..., orient="split")``). The type of a column, in the metadata, is ``bool``, ``int``,
+``float``, ``text``, ``datetime``, ``date``, ``time``, ``duration``, ``decimal``, ``bytes``,
+``media``, ``json`` (lists and mappings), ``mixed`` or ``null``.
 
 A cell for which JSON has no type is tagged with it, and what is tagged is a text:
 ``{"$": "datetime", "v": "2026-01-31T12:00:00+00:00"}``. A media cell is
@@ -86,9 +87,7 @@ def table(rows: Any, redactor: Redactor) -> Media:
     names = _named(redactor.text(name) for name in names)
     lines = ",\n".join(_json(row) for row in zip(*written, strict=True))
     try:
-        content = (
-            f'{{"columns": {_json(names)},\n"types": {_json(types)},\n"data": [\n{lines}\n]}}\n'
-        ).encode()
+        content = (f'{{"columns": {_json(names)},\n"data": [\n{lines}\n]}}\n').encode()
     except UnicodeEncodeError as exc:
         raise InvalidInput(f"The table cannot be written in UTF-8: {exc}.") from exc
     said = {"rows": len(written[0]) if written else 0, "columns": names, "types": types}
