@@ -48,7 +48,11 @@ def test_a_process_of_this_machine_is_looked_at() -> None:
     assert is_gone(changed(pid=1)) is True
 
 
-@pytest.mark.parametrize("owner", [changed(host="elsewhere"), changed(namespace="x"), "", "[1]"])
+@pytest.mark.parametrize(
+    "owner",
+    [changed(host="elsewhere"), changed(namespace="x"), "", "[1]"],
+    ids=["another machine", "another container", "nobody", "no process"],
+)
 def test_one_that_is_out_of_sight_is_heard(owner: str) -> None:
     assert is_gone(owner) is None
     assert not is_lost(owner, NOW - timedelta(seconds=LOST_AFTER_S), NOW)
