@@ -13,7 +13,8 @@ import pytest
 from mlopskit.errors import StorageError
 from mlopskit.testing.tracking import Line, TrackerContract
 from mlopskit.tool import Context
-from mlopskit.tracking import filters, questions
+from mlopskit.tracking import filters
+from mlopskit.tracking import local_questions as questions
 from mlopskit.tracking.local import LocalTracker
 
 if TYPE_CHECKING:

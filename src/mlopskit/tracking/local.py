@@ -13,7 +13,7 @@ from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.sqlite import Database
 from mlopskit.storage import Blobs
-from mlopskit.tracking import questions
+from mlopskit.tracking import local_questions as questions
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import (
     Artifact,
@@ -24,8 +24,8 @@ from mlopskit.tracking.entities import (
     MetricHistory,
     RunRecord,
 )
-from mlopskit.tracking.rows import SCHEMA, VERSION, Writer, upgrade
-from mlopskit.tracking.series import history_of, read_number, read_step
+from mlopskit.tracking.local_rows import SCHEMA, VERSION, Writer, upgrade
+from mlopskit.tracking.local_series import history_of, read_number, read_step
 from mlopskit.tracking.values import from_json
 
 if TYPE_CHECKING:

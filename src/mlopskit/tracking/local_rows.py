@@ -17,7 +17,14 @@ from mlopskit.tracking.entities import (
     Started,
     TagsSet,
 )
-from mlopskit.tracking.series import CHUNK, Points, nearest, read_number, read_step, written_number
+from mlopskit.tracking.local_series import (
+    CHUNK,
+    Points,
+    nearest,
+    read_number,
+    read_step,
+    written_number,
+)
 from mlopskit.tracking.values import from_json, to_json
 
 if TYPE_CHECKING:

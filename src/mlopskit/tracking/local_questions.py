@@ -1,4 +1,4 @@
-"""Filters and orders as SQL over the tables in `rows`.
+"""Filters and orders as SQL over the tables in `local_rows`.
 
 What SQL cannot say exactly it says too widely: the caller applies the whole filter again.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.tracking.filters import Both, Comparison, In, IsNull, Like, Not
-from mlopskit.tracking.series import nearest
+from mlopskit.tracking.local_series import nearest
 from mlopskit.tracking.values import to_json
 
 if TYPE_CHECKING:
