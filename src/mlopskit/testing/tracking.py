@@ -60,6 +60,8 @@ HARD_PARAMS: dict[str, Any] = {
     "acc@1": "odd key",
     "größe/α": "unicode key",
     "a//b/../c": "no path",
+    "$": ("the mark", 1),
+    'a "b"\\': "quotes in the key",
     "k" * 250: "long key",
     "€" * 250: "long unicode key",
     "_mk_a": "a key that looks escaped",

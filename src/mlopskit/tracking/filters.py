@@ -26,6 +26,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mlopskit.errors import InvalidInput
@@ -152,6 +153,11 @@ def parse(text: str) -> Filter | None:
     Raises:
         InvalidInput: If it cannot be read, pointing at the column.
     """
+    return _parsed(_checked(text))
+
+
+@lru_cache(maxsize=256)  # A page that refreshes asks the same again and again.
+def _parsed(text: str) -> Filter | None:
     parser = _Parser(text)
     if parser.ended:
         return None
@@ -166,7 +172,7 @@ def parse_order(texts: Sequence[str]) -> list[Order]:
     Raises:
         InvalidInput: If one cannot be read, pointing at the column.
     """
-    return [_Parser(text).order() for text in texts]
+    return [_Parser(_checked(text)).order() for text in texts]
 
 
 def matches(where: Filter, run: RunRecord) -> bool:
@@ -264,10 +270,8 @@ def _time(text: str) -> datetime | str:
 
 
 def _type(value: Any) -> type:
-    for kind in (bool, (int, float), str, datetime):
-        if isinstance(value, kind):
-            return kind[0] if isinstance(kind, tuple) else kind
-    return type(value)
+    kind = type(value)
+    return int if kind is float else kind
 
 
 def _rank(value: Any) -> tuple[str, Any]:
@@ -278,6 +282,12 @@ def _rank(value: Any) -> tuple[str, Any]:
 def _like(where: Like) -> re.Pattern[str]:
     pattern = re.escape(where.pattern).replace("%", ".*").replace("_", ".")
     return re.compile(pattern, re.DOTALL | (re.IGNORECASE if where.ignore_case else 0))
+
+
+def _checked(text: str) -> str:
+    if not isinstance(text, str):
+        raise InvalidInput(f"A filter is text, and this is {type(text).__name__}.")
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,8 +301,6 @@ class _Parser:
     """Reads one text by recursive descent: or, and, not, comparison."""
 
     def __init__(self, text: str) -> None:
-        if not isinstance(text, str):
-            raise InvalidInput(f"A filter is text, and this is {type(text).__name__}.")
         self._text = text
         self._tokens = self._split()
         self._at = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
@@ -19,14 +18,13 @@ from mlopskit.tracking.entities import (
     Artifact,
     ArtifactLogged,
     ArtifactUse,
-    Dataset,
     Experiment,
     MetricHistory,
     RunRecord,
 )
+from mlopskit.tracking.local_records import COLUMNS, artifacts_of, run_records
 from mlopskit.tracking.local_rows import SCHEMA, VERSION, Writer, upgrade
-from mlopskit.tracking.local_series import history_of, read_number, read_step
-from mlopskit.tracking.values import from_json
+from mlopskit.tracking.local_series import history_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -181,29 +179,32 @@ class LocalTracker(Tracker):
     def read_run(self, id: str) -> RunRecord:
         """Read one run."""
         with self._database.errors():
-            query = f"select {_COLUMNS} from run where id = ?"  # noqa: S608 - names of ours
+            query = f"select {COLUMNS} from run where id = ?"  # noqa: S608 - names of ours
             row = self.native.execute(query, (id,)).fetchone()
             if row is None:
                 raise NotFound("run", id)
-            return self._records([row])[0]
+            return run_records(self.native, [row])[0]
 
     def scan_runs(
         self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
     ) -> Iterator[RunRecord]:
         """Yield the runs that match, in their order, a growing page at a time."""
         wanted = questions.condition(where)
+        connection = self.native
         size = FIRST_PAGE
         for plan in questions.plans(order if self.sorts(order) else ()):
             with self._database.errors():
-                cursor = self.native.execute(
-                    f"select {_COLUMNS} from {plan.source} where {plan.where}"  # noqa: S608 - ours
-                    f" and (? is null or run.experiment = ?) and ({wanted.text})"
-                    f" order by {plan.keys}",
+                cursor = connection.execute(
+                    # The inner one sorts numbers only; a limit keeps SQLite from joining the two.
+                    f"select {COLUMNS} from (select run.number as found from {plan.source}"  # noqa: S608 - ours
+                    f" where {plan.where} and (? is null or run.experiment = ?)"
+                    f" and ({wanted.text}) order by {plan.keys} limit -1)"
+                    " cross join run on run.number = found",
                     (*plan.given, experiment, experiment, *wanted.given),
                 )
             while True:
                 with self._database.errors():
-                    found = self._records(cursor.fetchmany(size))
+                    found = run_records(connection, cursor.fetchmany(size))
                 yield from found
                 if len(found) < size:
                     break
@@ -276,7 +277,7 @@ class LocalTracker(Tracker):
             for run_id, number, aliases in rows:
                 if alias == "latest" or alias in json.loads(aliases):
                     files = tuple(
-                        each for each in self._artifacts(number) if each.logged_as == name
+                        each for each in artifacts_of(self.native, number) if each.logged_as == name
                     )
                     return ArtifactUse(run_id=run_id, name=name, alias=alias, files=files)
         return None
@@ -287,7 +288,7 @@ class LocalTracker(Tracker):
             row = self.native.execute("select number from run where id = ?", (id,)).fetchone()
             if row is None:
                 raise NotFound("run", id)
-            return self._artifacts(row[0])
+            return artifacts_of(self.native, row[0])
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Copy a file, verifying its digest."""
@@ -311,79 +312,6 @@ class LocalTracker(Tracker):
         # Still in the transaction: a run that is given these bytes now is stored after it.
         for (digest,) in digests:
             self._blobs.remove(digest)
-
-    def _artifacts(self, run: int) -> list[Artifact]:
-        rows = self.native.execute(
-            "select name, size, digest, type, metadata, aliases, logged_as, uri, logged_ms"
-            " from artifact where run = ? order by name",
-            (run,),
-        )
-        return [
-            Artifact(
-                name=name,
-                size=size,
-                digest=digest,
-                type=type_,
-                metadata=json.loads(metadata),
-                aliases=tuple(json.loads(aliases)),
-                logged_as=logged_as,
-                uri=uri,
-                logged_at=_time(logged_ms),
-            )
-            for name, size, digest, type_, metadata, aliases, logged_as, uri, logged_ms in rows
-        ]
-
-    def _records(self, rows: Sequence[Sequence[Any]]) -> list[RunRecord]:
-        numbers = [row[0] for row in rows]
-        params = self._by_run("param", "key, value", numbers)
-        tags = self._by_run("tag", "key, value", numbers)
-        series = self._by_run("series", "key, last_step, last_value", numbers)
-        datasets = self._by_run("dataset", "place, said", numbers)
-        inputs = self._by_run("input", "place, said", numbers)
-        return [
-            RunRecord(
-                params={key: from_json(text) for key, text in params[number]},
-                tags={key: from_json(text) for key, text in tags[number]},
-                metrics={key: read_number(value) for key, _, value in series[number]},
-                last_steps={key: read_step(step) for key, step, _ in series[number]},
-                datasets=tuple(Dataset.model_validate_json(each) for _, each in datasets[number]),
-                inputs=tuple(ArtifactUse.model_validate_json(each) for _, each in inputs[number]),
-                started_at=_time(started_ms),
-                ended_at=_time(ended_ms),
-                heartbeat_at=_time(heartbeat_ms),
-                **dict(zip(_PLAIN, plain, strict=True)),
-            )
-            for number, started_ms, ended_ms, heartbeat_ms, *plain in rows
-        ]
-
-    def _by_run(self, table: str, columns: str, runs: list[int]) -> dict[int, list[Any]]:
-        found: dict[int, list[Any]] = {run: [] for run in runs}
-        marks = ", ".join("?" * len(runs))
-        query = f"select run, {columns} from {table} where run in ({marks}) order by run, 2"  # noqa: S608 - names of ours
-        for run, *values in self.native.execute(query, runs):
-            found[run].append(values)
-        return found
-
-
-# The fields of a run as they are, and the column of each.
-_PLAIN: Final = {
-    "id": "id",
-    "name": "name",
-    "experiment": "experiment",
-    "status": "status",
-    "parent_id": "parent_id",
-    "owner": "owner",
-    "group": "group_name",
-    "job_type": "job_type",
-    "notes": "notes",
-}
-_COLUMNS: Final = ", ".join(
-    f"run.{name}" for name in ("number", "started_ms", "ended_ms", "heartbeat_ms", *_PLAIN.values())
-)
-
-
-def _time(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
 
 
 @hookimpl

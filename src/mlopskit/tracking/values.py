@@ -132,6 +132,15 @@ def from_json(text: str) -> Any:
     return unpack(value) if isinstance(value, list | dict) else value
 
 
+def from_members(text: str) -> dict[str, Any]:
+    """Return values by key from ``"key":value`` pairs joined by commas, each value by `to_json`."""
+    found: dict[str, Any] = _scan(f"{{{text}}}", 0)[0]
+    for key, value in found.items():
+        if isinstance(value, list | dict):
+            found[key] = unpack(value)
+    return found
+
+
 def same(one: object, other: object) -> bool:
     """Tell whether two params are the same: of one type, and NaN is the same as NaN."""
     return to_json(one) == to_json(other)
