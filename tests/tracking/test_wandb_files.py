@@ -130,6 +130,7 @@ def surroundings(root: Path) -> dict[str, str]:
     """Return the environment that keeps all of W&B's files below a folder."""
     return {
         **os.environ,
+        "WANDB_SERVICE": "",  # A test before may have left the name of one that is gone.
         "WANDB_DIR": str(root),
         "WANDB_DATA_DIR": str(root / "data"),
         "WANDB_CACHE_DIR": str(root / "cache"),

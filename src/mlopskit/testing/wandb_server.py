@@ -89,6 +89,7 @@ class WandbServer(Answers):
             "WANDB_ERROR_REPORTING": "false",
             "WANDB_SILENT": "true",
             "WANDB_CONSOLE": "off",
+            "WANDB_SERVICE": "",  # A child starts its own; this process's may be gone by then.
             **{name: str(folder) for name in folders},
         }
 

@@ -21,7 +21,6 @@ from mlopskit.tracking.entities import Batch, DeliveryStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
 
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.entities import Record
@@ -153,21 +152,20 @@ class Delivery:
                 batches = None if batches is None else batches - 1
         return False
 
-    def _write(self, place: Place, taken: Sequence[tuple[list[Any], Record]]) -> None:
-        if not taken:
+    def _write(self, place: Place, records: Sequence[Record]) -> None:
+        if not records:
             return
-        records = tuple(record for _, record in taken)
         try:
-            self.sink.write(Batch(place.run_id, place.source, records))
+            self.sink.write(Batch(place.run_id, place.source, tuple(records)))
         except FOR_GOOD as exc:
-            if len(taken) == 1:
-                place.refuse(*taken[0], exc)
+            if len(records) == 1:
+                place.refuse(records[0], exc)
                 return
         else:
             place.count(records)
             return
-        for one in taken:
-            self._write(place, [one])
+        for record in records:
+            self._write(place, [record])
 
     def _behind(self, place: Place, goal: int) -> bool:
         # A closed journal is done when it is gone.

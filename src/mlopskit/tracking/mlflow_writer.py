@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Dataset as MlflowDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.rest_store import RestStore
 
 from mlopskit.errors import BackendError, InvalidInput, NotFound
 from mlopskit.storage import disk_errors
@@ -34,7 +35,7 @@ from mlopskit.tracking.entities import (
 from mlopskit.tracking.escapes import is_plain, key_to_store, param_to_text, shown, tag_to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from mlflow import MlflowClient
 
@@ -96,8 +97,9 @@ class Writer:
             metrics = [each for each in records if isinstance(each, MetricsLogged)]
             if metrics:
                 self._metrics(own, batch.source, metrics)
-            for record in records:
-                self._one(own, record, batch.source)
+            if len(metrics) < len(records):
+                for record in records:
+                    self._one(own, record, batch.source)
         return made
 
     def _one(self, own: str, record: Record, source: str) -> None:
@@ -155,34 +157,20 @@ class Writer:
         return str(run.info.run_id)
 
     def _metrics(self, own: str, source: str, records: Sequence[MetricsLogged]) -> None:
-        rows: list[Metric] = []
-        odd: dict[str, list[Point]] = {}
-        children: dict[str, list[tuple[int, int, Number, int]]] = {}
-        named: dict[str, RunTag] = {}
-        for record in records:
-            step, time_ms = record.step, record.time_ms
-            kept = -(1 << 63) <= step < 1 << 63
-            for key, value in record.metrics.items():
-                stored, names = _stored(key)
-                if names:
-                    named.update((tag.key, tag) for tag in names)
-                plain = is_plain(step, value)
-                if not plain:
-                    odd.setdefault(key, []).append((step, time_ms, value))
-                if time_ms & 1:
-                    children.setdefault(key, []).append((step, time_ms, value, record.position))
-                if kept:
-                    rows.append(Metric(stored, value if plain else shown(value), time_ms, step))
         # As the client's `log_batch` does it, which would look up the active model for each row.
         store = self._client._tracking_client.store
-        for part in layout.parts(rows, layout.METRICS):
+        remote = isinstance(store, RestStore)
+        rows = _Rows(records)
+        for part in layout.parts(rows, layout.METRICS if remote else layout.METRICS_IN_PROCESS):
             store.log_batch(own, metrics=part, params=[], tags=[])
         place = f"{source}-{records[0].position}"
-        if odd:
-            self._client.log_text(own, json.dumps(odd), f"{layout.ODD}/{place}.json")
-            named |= self._last_odd(own, odd)
-        if children:
-            self._client.log_text(own, json.dumps(children), f"{layout.CHILDREN}/{place}.json")
+        named = rows.names
+        if rows.odd:
+            self._client.log_text(own, json.dumps(rows.odd), f"{layout.ODD}/{place}.json")
+            named |= self._last_odd(own, rows.odd)
+        if rows.children:
+            path = f"{layout.CHILDREN}/{place}.json"
+            self._client.log_text(own, json.dumps(rows.children), path)
             named[layout.CHILDREN_TAG] = RunTag(layout.CHILDREN_TAG, "true")
         self._tags(own, list(named.values()))
 
@@ -294,6 +282,39 @@ class Writer:
         store = self._client._tracking_client.store
         status = RunStatus.from_string(layout.TO_MLFLOW[record.status])
         store.update_run_info(own, status, record.time_ms, None)
+
+
+class _Rows:
+    """MLflow's rows of metrics, made as they are taken; what they cannot hold gathers beside them.
+
+    Attributes:
+        odd: By key, the points that MLflow would change or refuse.
+        children: By key, the points of forked children, each with its record.
+        names: By their key, tags that name the metrics whose key is stored as a hash.
+    """
+
+    def __init__(self, records: Sequence[MetricsLogged]) -> None:
+        self._records = records
+        self.odd: dict[str, list[Point]] = {}
+        self.children: dict[str, list[tuple[int, int, Number, int]]] = {}
+        self.names: dict[str, RunTag] = {}
+
+    def __iter__(self) -> Iterator[Metric]:
+        for record in self._records:
+            step, time_ms = record.step, record.time_ms
+            kept = -(1 << 63) <= step < 1 << 63
+            for key, value in record.metrics.items():
+                stored, names = _stored(key)
+                if names:
+                    self.names.update((tag.key, tag) for tag in names)
+                plain = is_plain(step, value)
+                if not plain:
+                    self.odd.setdefault(key, []).append((step, time_ms, value))
+                if time_ms & 1:
+                    point = (step, time_ms, value, record.position)
+                    self.children.setdefault(key, []).append(point)
+                if kept:
+                    yield Metric(stored, value if plain else shown(value), time_ms, step)
 
 
 @lru_cache(maxsize=4096)

@@ -71,11 +71,11 @@ class Place:
         """How many bytes the backend has not got yet."""
         return max(0, self.end() - self.reached)
 
-    def take(self) -> list[tuple[list[Any], Record]]:
-        """Return the next records, as written and as decoded: of metrics at most a thousand."""
+    def take(self) -> list[Record]:
+        """Return the next records: of metrics at most a thousand."""
         found = self.reader.read(most=BATCH, weigh=_values, whole=self.closed)
         self._name_damage()
-        return [(raw, decoded(position, raw, self._files)) for position, raw in found]
+        return [decoded(position, raw, self._files) for position, raw in found]
 
     @property
     def is_settled(self) -> bool:
@@ -110,7 +110,7 @@ class Place:
         self.reader.back_to(self.reached)
         self.error = f"{type(error).__name__}: {error}"
 
-    def refuse(self, raw: list[Any], record: Record, reason: Exception) -> None:
+    def refuse(self, record: Record, reason: Exception) -> None:
         """Keep a record that the backend will never take, with its reason and its files.
 
         Raises:
@@ -121,9 +121,19 @@ class Place:
             for _, path in record.files:
                 if path is not None and path.exists():
                     kept.put(path)
-        self._keep({"run": self.run_id, "reason": str(reason), "record": raw})
+        said = {"run": self.run_id, "reason": str(reason), "record": self._written(record)}
+        self._keep(said)
         self.rejected += 1
         logger.warning("A record of run %s was refused for good: %s", self.run_id, reason)
+
+    def _written(self, record: Record) -> list[Any] | None:
+        """Return a record that was taken as it is written: looked up, since it is seldom asked."""
+        reader = Reader(self._path, self.reached)
+        while found := reader.read(whole=True):
+            for position, raw in found:
+                if position == record.position:
+                    return raw
+        return None
 
     @property
     def damage(self) -> list[Damage]:

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlopskit.tracking.entities import Record, Status
 
 _PLAIN: dict[str, Any] = {
-    "metrics": MetricsLogged,
     "tags": TagsSet,
     "notes": NotesSet,
     "alive": Alive,
@@ -88,6 +87,8 @@ def decoded(position: int, record: list[Any], files: Blobs) -> Record:
     Raises:
         StorageError: If it is of a kind that this version does not know.
     """
+    if record[0] == "metrics":  # Nearly all of them.
+        return MetricsLogged(position, record[1], record[2], record[3])
     kind, time_ms, *rest = record
     if kind in _PLAIN:
         made: Record = _PLAIN[kind](position, time_ms, *rest)
