@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlopskit.testing.tracking import Line
+    from mlopskit.testing.wandb_server import Kind
 
 wandb_online = pytest.importorskip("mlopskit.tracking.wandb_online")
 wandb_writer = pytest.importorskip("mlopskit.tracking.wandb_writer")
@@ -70,13 +72,14 @@ def test_a_server_that_goes_and_comes_back_has_everything_once(
         for step in range(50):
             run.log_metric("loss", step / 7, step=step)
         run.flush()
-        server.down = True
+        server.fail("down", math.inf)
         for step in range(50, 100):
             run.log_metric("loss", step / 7, step=step)
         run.log_text("hello", "notes.txt")
         run.flush(timeout_s=1)
         (behind,) = run.delivery.values()
-        server.down, server.drop = False, 2
+        server.mend()
+        server.fail("drop", 2, match="file_stream")
         run.finish(timeout_s=60)
         (done,) = run.delivery.values()
         steps = list(kit.tracker.get_metric_history(run.id, "loss").steps)
@@ -89,8 +92,9 @@ def test_a_server_that_goes_and_comes_back_has_everything_once(
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["from the start", "in the middle"])
-def test_a_program_ends_well_while_the_server_is_down(
-    line: dict[str, Any], server: WandbServer, tmp_path: Path, before: bool
+@pytest.mark.parametrize("kind", ["down", "refuse", "hang", "error", "drop", "late"])
+def test_a_program_ends_well_while_the_server_misbehaves(
+    line: dict[str, Any], server: WandbServer, tmp_path: Path, kind: Kind, before: bool
 ) -> None:
     """With exit code 0, within its flush timeout; a later sync delivers all of it."""
     line = {**line, "flush_timeout_s": 2.0}
@@ -103,13 +107,14 @@ def test_a_program_ends_well_while_the_server_is_down(
         "for step in range(50, 100): run.log_metric('loss', step / 7, step=step)\n"
         "run.log_text('hello', 'notes.txt')\n"
     )
-    server.down = before
+    if before:
+        server.fail(kind, math.inf, seconds=20)
     with _started(program, line, tmp_path / "home") as worker:
         assert worker.stdout is not None
         run_id = worker.stdout.readline().strip()
-        server.down = True
+        server.fail(kind, math.inf, seconds=20)
         _, errors = worker.communicate("\n", timeout=60)
-    server.down = False
+    server.mend()
 
     assert worker.returncode == 0, errors
     assert "Traceback" not in errors
@@ -307,7 +312,7 @@ def quick(server: WandbServer) -> Iterator[dict[str, Any]]:
     server.runs.clear()
     server.artifacts.clear()
     server.files.clear()
-    server.down, server.drop = False, 0
+    server.mend()
     yield {
         "backend": "wandb",
         "location": "team/churn",
@@ -315,7 +320,7 @@ def quick(server: WandbServer) -> Iterator[dict[str, Any]]:
         "api_key": KEY,
         "settings": QUICK,
     }
-    server.down, server.drop = False, 0
+    server.mend()
 
 
 def _started(program: str, line: dict[str, Any], home: Path) -> subprocess.Popen[str]:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 SDK: Final = ">=0.31,<0.32"
 KEY: Final = "a" * 40
-Kind = Literal["error", "busy", "refuse", "hang", "drop", "late"]
+Kind = Literal["error", "busy", "down", "refuse", "hang", "drop", "late"]
+_ANSWERS: Final = {"error": 500, "busy": 429, "down": 503}
 
 
 @dataclass
@@ -41,16 +42,16 @@ class Fault:
     """What is wrong with the next requests whose path or operation holds a text.
 
     Attributes:
-        kind: ``error`` answers 500, ``busy`` 429, ``refuse`` closes the connection at once,
-            ``hang`` does so after `seconds`; ``drop`` stores what was sent and closes without an
-            answer, ``late`` stores it and answers after `seconds`.
-        times: How many requests it spoils.
+        kind: ``error`` answers 500, ``busy`` 429, ``down`` 503; ``refuse`` closes the connection
+            at once, ``hang`` does so after `seconds`; ``drop`` stores what was sent and closes
+            without an answer, ``late`` stores it and answers after `seconds`.
+        times: How many requests it spoils, `math.inf` for all.
         match: The text; empty for every request.
         seconds: How long to wait.
     """
 
     kind: Kind
-    times: int = 1
+    times: float = 1
     match: str = ""
     seconds: float = 1.0
 
@@ -60,16 +61,10 @@ class WandbServer(Answers):
 
     Args:
         port: Where to listen; 0 for any free port.
-
-    Attributes:
-        down: Every request is answered with 503.
-        drop: So many next answers of history uploads are lost, after they were stored.
     """
 
     def __init__(self, port: int = 0) -> None:
         super().__init__()
-        self.down = False
-        self.drop = 0
         self.lock = threading.RLock()
         self.port = port
         self._faults: list[Fault] = []
@@ -93,10 +88,15 @@ class WandbServer(Answers):
             **{name: str(folder) for name in folders},
         }
 
-    def fail(self, kind: Kind, times: int = 1, *, match: str = "", seconds: float = 1.0) -> None:
+    def fail(self, kind: Kind, times: float = 1, *, match: str = "", seconds: float = 1.0) -> None:
         """Misbehave, as `Fault` says, from the next request on."""
         with self.lock:
             self._faults.append(Fault(kind, times, match, seconds))
+
+    def mend(self) -> None:
+        """Behave again, to every request that comes from now on."""
+        with self.lock:
+            self._faults.clear()
 
     def start(self) -> None:
         """Listen, on the same port as before."""
@@ -156,12 +156,7 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             elif self.path.endswith("/file_stream"):
                 with server.lock:
                     server.stream(self.path.split("/")[-2], json.loads(body))
-                    lost = server.drop > 0
-                    server.drop -= lost
-                if lost:
-                    self._cut()
-                else:
-                    self._say(200, b"{}")
+                self._say(200, b"{}")
             else:
                 self._say(200, b"{}")  # What the service measures of itself.
 
@@ -204,15 +199,12 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
         def _goes_on(self, *names: str) -> bool:
             """Tell whether a request is answered; if it is spoiled, do that."""
             self.fault = fault = server.fault(*names)
-            if server.down:
-                self._say(503, b"down")
-                return False
             if fault is None or fault.kind in ("drop", "late"):
                 return True
             if fault.kind == "hang":
                 time.sleep(fault.seconds)
-            if fault.kind in ("error", "busy"):
-                self._say(500 if fault.kind == "error" else 429, b"{}")
+            if fault.kind in _ANSWERS:
+                self._say(_ANSWERS[fault.kind], b"{}")
             else:
                 self._cut()
             return False
