@@ -93,6 +93,9 @@ def _leave(pid: int, exit_s: float) -> None:
     if _open and not foreign:
         # The journals keep what the service has not sent.
         connection._cleanup()
+        # Its thread would print a traceback when it no longer finds the service.
+        connection._finalizer._queue.put(None)
+        connection._finalizer._thread.join(1.0)
         connection._proc._process.kill()
         setup._connection = None
 
