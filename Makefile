@@ -29,6 +29,7 @@ bench: .venv/.dev
 # A thousand kills, and a day of runs: minutes each, and `make test` has a little of both.
 kills: .venv/.dev
 	@$(BIN)/python tests/tracking/kills.py --kills 1000 $(ARGS)
+	@$(BIN)/python tests/tracking/transfers.py --runs 10000 --kills 20
 
 soak: .venv/.dev
 	@$(BIN)/python tests/tracking/soak.py --runs 20000 $(ARGS)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         open_runner,
         open_server,
         open_tracker,
+        transfer,
     )
     from mlopskit.monitoring.profile import Profile
     from mlopskit.pipelines.graph import pipeline, step
@@ -54,6 +55,7 @@ _HOMES = {
     "open_tracker": "kit",
     "pipeline": "pipelines.graph",
     "step": "pipelines.graph",
+    "transfer": "kit",
 }
 _PACKAGES = frozenset(
     [
@@ -88,6 +90,7 @@ __all__ = [
     "open_tracker",
     "pipeline",
     "step",
+    "transfer",
 ]
 
 

@@ -19,6 +19,7 @@
     + Unsupported                 the backend declares that it cannot do this, and why
     + StorageError                bytes could not be written, or do not read back as written
       - IntegrityError            stored bytes no longer match their digest
+      - CopyDiffers               what was copied does not read back as its source does
     + StepFailed                  a step of a pipeline raised; its own exception is the cause
     + RunCancelled                somebody asked the run of a pipeline to stop
     + BackendError                the tool failed; its own exception is the cause
@@ -33,13 +34,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "BackendError",
     "BrokenPlugin",
     "ConfigError",
     "Conflict",
+    "CopyDiffers",
     "IntegrityError",
     "InvalidInput",
     "InvalidModel",
@@ -222,6 +224,20 @@ class IntegrityError(StorageError):
         )
         self.expected = expected
         self.found = found
+
+
+class CopyDiffers(StorageError):
+    """What was copied reads back otherwise than its source, and in what."""
+
+    def __init__(self, destination: str, different: Mapping[str, Sequence[str]]) -> None:
+        shown = [f"  {run}: {'; '.join(why)}" for run, why in list(different.items())[:5]]
+        more = f"\n  and {len(different) - 5} more" if len(different) > 5 else ""
+        super().__init__(
+            f"{len(different)} runs at {destination} are not what was copied there:\n"
+            + "\n".join(shown)
+            + more
+        )
+        self.different = different
 
 
 class StepFailed(MlopskitError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from mlopskit import config, plugins
@@ -14,7 +15,6 @@ from mlopskit.tool import Context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
     from types import TracebackType
 
     from mlopskit.config import Line, Settings
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mlopskit.serving.base import Server
     from mlopskit.tool import Tool
     from mlopskit.tracking.base import Tracker
+    from mlopskit.tracking.snapshot import Source
+    from mlopskit.tracking.transfer import Told, TransferReport
 
 MAKERS: Final = {
     "tracking": "make_tracker",
@@ -199,6 +201,62 @@ def open_drift_detector(
 def open_runner(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Runner:
     """Open one pipeline runner. Takes what `open_tracker` takes."""
     return cast("Runner", _opened("pipelines", line, require, options))
+
+
+def transfer(
+    src: Any,
+    dst: Any,
+    where: str = "",
+    *,
+    experiment: str | None = None,
+    verify: bool = True,
+    replace: bool = False,
+    told: Told | None = None,
+) -> TransferReport:
+    """Copy runs from one tracker to another: every point, param, tag, time, parent and file.
+
+    May be repeated: what is there and equal is left alone, and what a kill or an outage cut short
+    goes on. Nothing is half-written at the destination.
+
+    Args:
+        src: A tracker, a config line as `open_tracker` takes it, or the `Path` of a folder that
+            `export_runs` made.
+        dst: A tracker, or a config line.
+        where: A filter, as `Tracker.search_runs` takes it.
+        experiment: Only runs of this experiment.
+        verify: Read every copy back and compare it with its source.
+        replace: Delete a run of the same id that differs, where it would be refused.
+        told: Is given how many runs are done, how many there are, and the run that comes next.
+
+    Raises:
+        Conflict: If the destination has a run of the same id that differs; nothing is written.
+        CopyDiffers: If a copy does not read back equal; the rest is copied nevertheless.
+        Unavailable: If either end cannot be reached; call again to go on.
+        InvalidInput: If the filter cannot be read, or a folder is no export.
+        ConfigError: If a line is unknown, or a package is missing.
+    """
+    from mlopskit.tracking.base import Tracker  # noqa: PLC0415 - who opens a kit need not move runs
+    from mlopskit.tracking.exported import ExportedRuns  # noqa: PLC0415
+    from mlopskit.tracking.transfer import transfer_runs  # noqa: PLC0415
+
+    with ExitStack() as opening:
+
+        def opened(end: Any) -> Tracker:
+            return end if isinstance(end, Tracker) else opening.enter_context(open_tracker(end))
+
+        there = opened(dst)
+        source: Source = ExportedRuns(src) if isinstance(src, Path) else opened(src)
+        if isinstance(source, Tracker):
+            source.sync()
+        return transfer_runs(
+            source,
+            there,
+            where,
+            experiment,
+            verify=verify,
+            replace=replace,
+            told=told,
+        )
 
 
 def _opened(domain: str, line: Any, require: Iterable[str], options: dict[str, Any]) -> Tool:

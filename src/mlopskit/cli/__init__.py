@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "doctor": ("doctor", "Try everything that is configured, and say what does not work."),
     "runs": ("tracking", "List tracked runs, or show one."),
     "run": ("run", "Show or export one tracked run."),
+    "transfer": ("transfer", "Copy tracked runs from one tracker to another."),
     "sync": ("sync", "Deliver what tracked runs left undelivered."),
     "models": ("registry", "List registered models, or the versions and history of one."),
     "features": ("features", "List feature views, or show one."),

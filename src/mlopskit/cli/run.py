@@ -14,8 +14,9 @@ command = Group(
     {
         "show": ("run_show", "Show a run: its metrics as lines, its params, data and files."),
         "export": ("run_export", "Write runs to folders that need no mlopskit to read."),
+        "import": ("run_import", "Take runs that were exported into the configured tracker."),
     },
-    help="Show or export a tracked run. An ID may be cut short where it is not ambiguous.",
+    help="Show, export or import tracked runs. An ID may be cut short where it is not ambiguous.",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -35,6 +35,13 @@ if TYPE_CHECKING:
     metavar="FOLDER",
     help="Where to make a folder for each run; here if left out.",
 )
+@click.option(
+    "--metrics",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="The format of the points.",
+)
 @click.option("--no-artifacts", is_flag=True, help="Leave the files of the runs out.")
 @click.option("--force", is_flag=True, help="Replace what an earlier export has written.")
 @json_option()
@@ -44,6 +51,7 @@ def command(
     experiment: str | None,
     to: Path,
     *,
+    metrics: Literal["csv", "parquet"],
     no_artifacts: bool,
     force: bool,
     as_json: bool,
@@ -52,7 +60,7 @@ def command(
 
     \b
       run.json      what the run was given, and what is known of it
-      metrics.csv   key, step, timestamp, value: every point
+      metrics.csv   key, step, timestamp, value: every point (or metrics.parquet)
       artifacts/    its files, verified
 
     A folder appears when all of it is written. Goes on after a run that cannot be exported, says
@@ -77,6 +85,7 @@ def command(
                         tracker,
                         each,
                         to / check_path("run", each),
+                        metrics=metrics,
                         artifacts=not no_artifacts,
                         force=force,
                         told=told,

@@ -39,11 +39,12 @@ from mlopskit.tracking.thinning import thinned
 from mlopskit.tracking.values import check_run_id, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlopskit.tracking.entities import Artifact, Batch, Experiment, MetricHistory, RunRecord
     from mlopskit.tracking.filters import Filter, Order
+    from mlopskit.tracking.journal import Journal
 
 logger = logging.getLogger(__name__)
 
@@ -473,10 +474,16 @@ class Tracker(Tool):
         if not files:
             raise NotFound("artifact", name, (each.name for each in artifacts))
         for each in files:
-            self._download(id, each, Path(dst, check_path("artifact", each.name)))
+            self.fetch_artifact(id, each, Path(dst, check_path("artifact", each.name)))
         return Path(dst, name)
 
-    def _download(self, id: str, artifact: Artifact, path: Path) -> None:
+    def fetch_artifact(self, id: str, artifact: Artifact, path: Path) -> None:
+        """Write one file that `list_artifacts` told to a path, whose folder is made.
+
+        Raises:
+            NotFound: If it is no longer there.
+            IntegrityError: If the bytes are no longer those that were logged.
+        """
         make_private_folder(path.parent)
         if artifact.uri is not None:
             fetch(artifact.uri, path, digest=artifact.digest)
@@ -506,6 +513,21 @@ class Tracker(Tool):
         live processes are left to them. Two syncs at once do not disturb each other.
         """
         return self._outbox().sync()
+
+    def take_over(self, run_id: str, owner: str, fill: Callable[[Journal], None]) -> SyncReport:
+        """Store a run that was written elsewhere: all of its records, or none.
+
+        Args:
+            run_id: Its id, of 32 hexadecimal digits, which is not taken.
+            owner: The process that wrote it.
+            fill: Appends its records to a journal that nobody else sees yet, as `replay.raws`
+                yields them, and puts the bytes of its files there.
+
+        Raises:
+            InvalidName: If the id is none.
+            StorageError: If the records cannot be written; then nothing is stored.
+        """
+        return self._outbox().post(check_run_id(run_id), owner, fill)
 
     def close(self) -> None:
         """Deliver what is pending, within the flush timeout, and stop. Closing twice is fine."""

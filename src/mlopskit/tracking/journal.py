@@ -133,15 +133,17 @@ class Journal:
         folder: Where journals lie.
         about: Whose it is.
         limit: The most bytes that it may take on the disk at a time.
+        hidden: Nobody sees it before `show`; if its process dies before that, it is swept away.
 
     Raises:
         StorageError: If it cannot be made.
     """
 
-    def __init__(self, folder: Path, about: About, *, limit: int) -> None:
+    def __init__(self, folder: Path, about: About, *, limit: int, hidden: bool = False) -> None:
         self._fd = self._lock_fd = -1
         self.source = f"{about.run_id}.{uuid.uuid4().hex[:12]}"
-        self.path = folder / (self.source + SUFFIX)
+        # Nobody may find it before its lock is held.
+        self.path = make_private_folder(folder / f".{self.source}.new")
         self.limit = limit
         self._full = min(SEGMENT, limit // 4)
         self.lock = threading.Lock()
@@ -151,10 +153,8 @@ class Journal:
         self._unsynced = [0]
         self._broken = ""
         self._named = False
-        # Nobody may find it before its lock is held.
-        hidden = make_private_folder(folder / f".{self.source}.new")
-        with disk_errors(hidden):
-            self._lock_fd = os.open(hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with disk_errors(self.path):
+            self._lock_fd = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             said = {
                 "version": 1,
@@ -164,10 +164,22 @@ class Journal:
                 "child": about.child,
                 "begun": about.begun_ns,
             }
-            _write_new(hidden / ABOUT, json.dumps(said).encode())
-            self._fd = _open_segment(hidden, 0)
-            os.rename(hidden, self.path)
+            _write_new(self.path / ABOUT, json.dumps(said).encode())
+            self._fd = _open_segment(self.path, 0)
+            if not hidden:
+                self.show()
         _open.add(self)
+
+    def show(self) -> None:
+        """Let others find it.
+
+        Raises:
+            StorageError: If it cannot be renamed.
+        """
+        shown = self.path.with_name(self.source + SUFFIX)
+        with disk_errors(self.path):
+            os.rename(self.path, shown)
+        self.path, self.files = shown, Blobs(shown / "files")
 
     def append(self, record: list[Any], *, last: bool = False) -> None:
         """Hand one record to the operating system; the last one has room whatever the limit says.

@@ -197,6 +197,41 @@ class Outbox:
         journal = Journal(self.folder, about, limit=self._limit)
         return Feed(journal.path, run_id, experiment, {}, journal)
 
+    def post(self, run_id: str, owner: str, fill: Callable[[Journal], None]) -> SyncReport:
+        """Deliver the records of a whole run, which nobody sees before all of them are written.
+
+        A process that dies before that leaves nothing; one that dies later leaves a journal, which
+        the next sync delivers.
+
+        Args:
+            run_id: The run.
+            owner: The process that wrote it at first.
+            fill: Appends the records.
+
+        Raises:
+            StorageError: If they cannot be written; then none of them is delivered.
+        """
+        # As that of a child it is delivered as it is: nobody writes an end that it does not have.
+        about = About(run_id, tuple(self._deliveries), owner, child=True)
+        journal = Journal(self.folder, about, limit=self._limit, hidden=True)
+        try:
+            fill(journal)
+            journal.sync()
+            journal.show()
+        except BaseException:
+            journals.remove(journal.path)
+            raise
+        finally:
+            journal.close()
+        deadline = time.monotonic() + max(d.sink.flush_timeout_s for d in self._deliveries.values())
+        while True:
+            report = self._adopt(journal.path, SyncReport())
+            if report.pending or not journal.path.exists():
+                return report
+            if time.monotonic() > deadline:
+                return _with(report, pending={journal.source: "another process delivers it"})
+            time.sleep(SETTLE_S)
+
     @property
     def targets(self) -> list[str]:
         """The backends that every record goes to, by `Tracker.target`."""

@@ -1,0 +1,101 @@
+"""``mlopskit transfer``: runs from one tracker to another."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlopskit.cli.command import Command, kit
+from mlopskit.cli.output import json_option, line, print_json, table
+from mlopskit.cli.safe import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlopskit.tracking.transfer import Told, TransferReport
+
+MOST_SHOWN = 20
+
+
+@click.command(cls=Command)
+@click.argument("src", metavar="FROM")
+@click.argument("dst", metavar="TO")
+@click.option("--where", metavar="FILTER", default="", help="Only the runs that this matches.")
+@click.option("--experiment", metavar="NAME", help="Only runs of this experiment.")
+@click.option("--no-verify", is_flag=True, help="Do not read the copies back.")
+@click.option("--replace", is_flag=True, help="Replace runs of the same id that differ.")
+@json_option()
+def command(
+    src: str,
+    dst: str,
+    where: str,
+    experiment: str | None,
+    *,
+    no_verify: bool,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Copy runs between two trackers, such as mlflow:http://host:5000 and local:FOLDER.
+
+    Each of them is a line as the configuration has it; "." stands for the configured tracker.
+    Params keep their types, points their steps and times, runs their ids, parents and files. What
+    is there already, and equal, is left alone: after an outage or a kill, say the same again.
+
+    Exits with 1 if a run of the same id differs, in which case nothing is copied, or if a copy
+    does not read back equal.
+    """
+    from mlopskit.kit import open_tracker, transfer
+
+    with kit() as opened, ExitStack() as ends, progress() as told:
+
+        def end(said: str) -> Any:
+            return opened.tracker if said == "." else ends.enter_context(open_tracker(said))
+
+        report = transfer(
+            end(src),
+            end(dst),
+            where,
+            experiment=experiment,
+            verify=not no_verify,
+            replace=replace,
+            told=told,
+        )
+    show(report, as_json=as_json)
+
+
+def show(report: TransferReport, *, as_json: bool) -> None:
+    """Print what a transfer did."""
+    if as_json:
+        print_json(report.model_dump())
+        return
+    line(f"From {report.source}")
+    line(f"to   {report.destination}")
+    line(f"Copied {len(report.copied)} runs; {len(report.present)} were there already, and equal.")
+    if report.digests:
+        shown = list(report.digests.items())[:MOST_SHOWN]
+        table(
+            ["run", "digest at the source", "at the destination"],
+            [(run, one[:23], other[:23]) for run, (one, other) in shown],
+        )
+        if len(report.digests) > MOST_SHOWN:
+            line(f"and {len(report.digests) - MOST_SHOWN} more, as equal; --json prints all.")
+
+
+@contextmanager
+def progress() -> Iterator[Told]:
+    """Show on a terminal how far it is."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("runs", total=None)
+        yield lambda done, total, run: bar.update(
+            task, completed=done, total=total, description=safe(run.name)
+        )
