@@ -33,6 +33,14 @@ from mlopskit.tracking.alerts import AlertRules
 from mlopskit.tracking.entities import ArtifactUse, RunList, Started, SyncReport
 from mlopskit.tracking.outbox import Outbox
 from mlopskit.tracking.owner import is_lost, this_process
+from mlopskit.tracking.ranks import (
+    Ranks,
+    SilentRun,
+    check_ranks,
+    group_name,
+    several,
+    this_rank,
+)
 from mlopskit.tracking.run import Run
 from mlopskit.tracking.system import check_interval
 from mlopskit.tracking.thinning import thinned
@@ -81,6 +89,7 @@ class TrackerOptions(TypedDict, total=False):
     journal_limit: int
     system_metrics_s: float
     alerts: AlertRules | Mapping[str, object] | None
+    ranks: Ranks
 
 
 class Tracker(Tool):
@@ -94,6 +103,9 @@ class Tracker(Tool):
         system_metrics_s: Log the use of CPU, memory and GPUs every so many seconds, as metrics
             ``system/...``; 0 for never. Needs ``psutil``.
         alerts: What to tell the hook `run_alerted`; see `AlertRules`.
+        ranks: Where a program runs as several processes (``torchrun``): ``"first"`` has rank 0 log,
+            and gives the others handles that store nothing; ``"group"`` gives each rank a run of
+            its own, in one group; ``"every"`` takes no notice of ranks.
 
     Raises:
         InvalidInput: If an option cannot be taken.
@@ -111,6 +123,7 @@ class Tracker(Tool):
         journal_limit: int = 1 << 30,
         system_metrics_s: float = 0.0,
         alerts: AlertRules | Mapping[str, object] | None = None,
+        ranks: Ranks = "first",
     ) -> None:
         if on_error not in ("warn", "raise"):
             raise InvalidInput(f"on_error is {on_error!r}; it may be 'warn' or 'raise'.")
@@ -119,6 +132,7 @@ class Tracker(Tool):
         self.journal_limit = journal_limit
         self.system_metrics_s = check_interval(system_metrics_s)
         self.alerts = AlertRules.of(alerts)
+        self.ranks = check_ranks(ranks)
         # By process: a forked child has an outbox of its own, and no lock to inherit held.
         self._boxes: dict[int, Outbox] = {}
 
@@ -274,6 +288,8 @@ class Tracker(Tool):
     ) -> Run:
         """Open a run and return its handle. Never waits for a network, unless `run_id` is given.
 
+        In a program of several ranks, `ranks` of the tracker says which of them log.
+
         Args:
             experiment: The group it belongs to; ``"default"`` if left out.
             name: A label; made of the id if left out.
@@ -292,7 +308,12 @@ class Tracker(Tool):
             InvalidName: If a name cannot be kept.
             StorageError: If the journal cannot be written.
         """
-        found = self._taken(run_id, resume=resume)
+        silent = self.ranks == "first" and this_rank() > 0
+        if self.ranks == "group" and several():
+            group = group_name() if group is None else group
+            name = f"{name or 'rank'} {this_rank()}"
+            job_type = job_type or "rank"
+        found = None if silent else self._taken(run_id, resume=resume)
         if found is not None:
             experiment, name, parent = found.experiment, found.name, found.parent_id
         own_id = run_id or uuid.uuid4().hex
@@ -312,7 +333,11 @@ class Tracker(Tool):
             job_type=None if job_type is None else clean(check_label("job type", job_type)),
             notes=clean(check_text("Notes", notes)),
         )
-        run = Run(self, own_id, start, self._outbox(), resumed=found)
+        run = (
+            SilentRun(self, own_id, start)
+            if silent
+            else Run(self, own_id, start, self._outbox(), resumed=found)
+        )
         try:
             if params:
                 run.log_params(params)

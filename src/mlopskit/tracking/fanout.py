@@ -52,6 +52,7 @@ class FanOutTracker(Tracker):
             journal_limit=min(tracker.journal_limit for tracker in trackers),
             system_metrics_s=max(tracker.system_metrics_s for tracker in trackers),
             alerts=next((each.alerts for each in trackers if each.alerts), None),
+            ranks=first.ranks,
         )
         self.context = first.context
 

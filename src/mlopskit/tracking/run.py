@@ -322,16 +322,23 @@ class Run(Contents):
             check_path("artifact", f"{name}/{rel}" if rel else name): source
             for rel, source in sources.items()
         }
-        self._here()
         self._check_open()
         kept = []
         for each, source in named.items():
-            digest, size = self._feed.keep(source)
+            digest, size = self._stored(source)
             kept.append(Artifact(name=each, size=size, digest=digest, **shared))
+        self._log_files(name, kept)
+        return kept
+
+    def _stored(self, source: Path | bytes) -> tuple[str, int]:
+        """Copy bytes to the journal; return their digest and size."""
+        self._here()
+        return self._feed.keep(source)
+
+    def _log_files(self, name: str, kept: list[Artifact]) -> None:
         self._append(records.files_logged(name, kept, _now_ms()))
         for artifact in kept:
             self._feed.kept(artifact.digest)
-        return kept
 
     def _refer(self, artifact: Artifact) -> Artifact:
         self._need("artifact_references")

@@ -1,0 +1,147 @@
+"""Runs of programs that train as several processes, each of which has a rank.
+
+``torchrun`` says in the environment of each process which rank it has, of how many
+(https://docs.pytorch.org/docs/stable/elastic/run.html); so do the launchers of Lightning and
+accelerate. Nothing else is asked: no rank waits for another one.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from mlopskit.errors import InvalidInput
+from mlopskit.tracking.run import Run
+from mlopskit.tracking.values import check_params, check_step, check_tags, check_text, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlopskit.tracking.base import Tracker
+    from mlopskit.tracking.entities import (
+        Artifact,
+        ArtifactUse,
+        Dataset,
+        DeliveryStatus,
+        Started,
+        Status,
+    )
+
+Ranks = Literal["first", "group", "every"]
+CHOICES: Final = ("first", "group", "every")
+
+
+def this_rank() -> int:
+    """Return the rank of this process; 0 where it is the only one."""
+    if _number("WORLD_SIZE") < 2:
+        return 0
+    if "RANK" in os.environ:
+        return _number("RANK")
+    # Lightning's own launcher names the node and the place on it.
+    return _number("NODE_RANK") * _number("WORLD_SIZE") + _number("LOCAL_RANK")
+
+
+def several() -> bool:
+    """Tell whether this process is one of several ranks."""
+    return _number("WORLD_SIZE") > 1
+
+
+def group_name() -> str:
+    """Return a name that the ranks of one launch share."""
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    if launch != "none":
+        return launch
+    return f"{os.environ.get('MASTER_ADDR', 'ranks')}:{os.environ.get('MASTER_PORT', '0')}"
+
+
+def check_ranks(ranks: str) -> Ranks:
+    """Return an option, or say what it may be.
+
+    Raises:
+        InvalidInput: If it is something else.
+    """
+    if ranks not in CHOICES:
+        raise InvalidInput(f"ranks is {ranks!r}; it may be {', '.join(map(repr, CHOICES))}.")
+    return cast("Ranks", ranks)
+
+
+class SilentRun(Run):
+    """The handle of a rank that does not log: it takes what a `Run` takes, and stores nothing.
+
+    What a `Run` would refuse is refused here too, so that no rank fails alone.
+    """
+
+    def __init__(self, tracker: Tracker, id: str, start: Started) -> None:
+        self.id = id
+        self.name = start.name
+        self.experiment = start.experiment
+        self.parent_id = start.parent_id
+        self._tracker = tracker
+        self._redactor = tracker.context.redactor
+        self._finished = False
+
+    @property
+    def url(self) -> str | None:
+        """None: rank 0 has it."""
+        return None
+
+    @property
+    def delivery(self) -> dict[str, DeliveryStatus]:
+        """Nothing is on its way."""
+        return {}
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Check them."""
+        for key, value in metrics.items():
+            number(key, value)
+        if step is not None:
+            check_step(step)
+        self._check_open()
+
+    def log_params(self, params: Mapping[str, Any], *, overwrite: bool = False) -> None:  # noqa: ARG002 - as of a run
+        """Check them."""
+        check_params(params)
+        self._check_open()
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Check them."""
+        check_tags(tags)
+        self._check_open()
+
+    def set_notes(self, notes: str) -> None:
+        """Check them."""
+        check_text("Notes", notes)
+        self._check_open()
+
+    def alert(self, text: str, *, level: Literal["info", "warning", "error"] = "warning") -> None:  # noqa: ARG002 - as of a run
+        """Check it: rank 0 alerts."""
+        check_text("An alert", text)
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Wait for nothing."""
+
+    def finish(self, status: Status = "finished", *, timeout_s: float | None = None) -> None:  # noqa: ARG002 - as of a run
+        """Take no more."""
+        self._finished = True
+
+    def _stored(self, source: Path | bytes) -> tuple[str, int]:
+        return "", len(source) if isinstance(source, bytes) else source.stat().st_size
+
+    def _log_files(self, name: str, kept: list[Artifact]) -> None:
+        """Keep none of them."""
+
+    def _refer(self, artifact: Artifact) -> Artifact:
+        self._check_open()
+        return artifact
+
+    def _used(self, use: ArtifactUse) -> None:  # noqa: ARG002 - as of a run
+        self._check_open()
+
+    def _given(self, dataset: Dataset) -> None:  # noqa: ARG002 - as of a run
+        self._check_open()
+
+
+def _number(name: str) -> int:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else 0
