@@ -137,11 +137,21 @@ class RunRecord(BaseModel):
     heartbeat_at: datetime | None = None
     owner: str = ""
 
+    def _repr_html_(self) -> str:
+        from mlopskit.tracking.report import run_html  # noqa: PLC0415 - only notebooks ask
+
+        return run_html(self)
+
 
 class RunList(list[RunRecord]):
     """The runs that a search found, and whether its limit kept more of them back."""
 
     truncated: bool = False
+
+    def _repr_html_(self) -> str:
+        from mlopskit.tracking.report import runs_html  # noqa: PLC0415 - only notebooks ask
+
+        return runs_html(self, truncated=self.truncated)
 
 
 class Experiment(BaseModel):

@@ -10,6 +10,7 @@ import os
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mlopskit.errors import (
@@ -23,6 +24,7 @@ from mlopskit.names import check_label, check_path
 from mlopskit.tracking import alerts, exits, records
 from mlopskit.tracking.contents import Contents, check_aliases, plain_metadata
 from mlopskit.tracking.entities import Artifact, DeliveryStatus, RunRecord
+from mlopskit.tracking.report import run_html
 from mlopskit.tracking.system import SystemSampler
 from mlopskit.tracking.values import (
     check_params,
@@ -279,6 +281,16 @@ class Run(Contents):
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.name!r} of {self.experiment!r}>"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what this handle knows, without asking a backend."""
+        rows = [
+            f"<li>{escape(target)}: {status.delivered} records delivered, {status.pending} bytes "
+            f"pending, {status.rejected} refused</li>"
+            for target, status in self.delivery.items()
+        ]
+        known = self._as_known("finished" if self._finished else "running")
+        return f"{run_html(known)}<ul>{''.join(rows)}</ul>"
 
     def _admit(self, key: str) -> str:
         name = self._redactor.text(check_label("metric", key))
