@@ -15,8 +15,10 @@ command = Group(
         "show": ("run_show", "Show a run: its metrics as lines, its params, data and files."),
         "export": ("run_export", "Write runs to folders that need no mlopskit to read."),
         "import": ("run_import", "Take runs that were exported into the configured tracker."),
+        "project": ("run_project", "Run an MLproject, tracked by the configured tracker."),
     },
-    help="Show, export or import tracked runs. An ID may be cut short where it is not ambiguous.",
+    help="Show, export or import tracked runs, or run a project. "
+    "An ID may be cut short where it is not ambiguous.",
 )
 
 
