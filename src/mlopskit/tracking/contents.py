@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlopskit import storage
-from mlopskit.errors import InvalidInput, InvalidName, Unsupported
+from mlopskit.errors import Conflict, InvalidInput, InvalidName, Unsupported
 from mlopskit.names import check_label, check_path
 from mlopskit.tracking import charts, datasets, media, tables
 from mlopskit.tracking.entities import Artifact
 from mlopskit.tracking.values import check_step, check_text
+from mlopskit.tracking.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.entities import ArtifactUse, Dataset
     from mlopskit.tracking.media import Media
+    from mlopskit.tracking.watch import Watched
 
 LATEST = "latest"
 
@@ -35,6 +37,11 @@ class Contents(ABC):
     experiment: str
     _tracker: Tracker
     _redactor: Redactor
+    _watches: dict[int, Watch]
+
+    @abstractmethod
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log what was measured at one step."""
 
     @abstractmethod
     def _keep(
@@ -362,6 +369,49 @@ class Contents(ABC):
             return self._keep(
                 name, {**sources, **example}, type="model", metadata={**saved, **details}
             )
+
+    def watch(
+        self,
+        module: Any,
+        *,
+        log: Watched = "gradients",
+        every: int = 100,
+        bins: int = 64,
+        name: str = "",
+    ) -> None:
+        """Log how the gradients and parameters of a torch module are distributed, as it trains.
+
+        At the first backward pass, and at every so-many-th after it: the metric
+        ``gradients/<parameter>/norm`` (the Euclidean one, likewise ``parameters/...``) and the
+        histogram ``gradients/<parameter>/<pass>``, whose step is the number of the pass from 0.
+        Where gradients are accumulated these are those of that pass alone. A gradient that is not
+        finite has a norm, and no histogram. No gradient is changed, and an error in a hook is
+        logged and ends the watch.
+
+        Args:
+            module: A `torch.nn.Module`; its parameters that require a gradient are watched.
+            log: ``"gradients"``, ``"parameters"`` or ``"all"``.
+            every: Backward passes from one look to the next.
+            bins: Of a histogram; of more than a million elements some are counted.
+            name: Stands before all names, for a second module.
+
+        Raises:
+            Conflict: If the module is watched already.
+            InvalidInput: If it is no module that is trained, or an option is wrong.
+            MissingDependency: If torch is not installed.
+        """
+        before = self._watches.get(id(module))
+        if before is not None and before.is_of(module):
+            raise Conflict("The module is watched already; unwatch it first.")
+        found = Watch(self, module, log=log, every=every, bins=bins, prefix=name)
+        self._watches[id(module)] = found
+
+    def unwatch(self, module: Any = None) -> None:
+        """Watch a module no more, or none of them. The end of the run does so too."""
+        for key in list(self._watches) if module is None else [id(module)]:
+            found = self._watches.pop(key, None)
+            if found is not None:
+                found.stop()
 
     def _one(self, name: str, content: bytes, type: str) -> Artifact:
         return self._keep(name, {"": content}, type=type)[0]

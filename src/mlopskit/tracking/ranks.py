@@ -79,6 +79,7 @@ class SilentRun(Run):
         self.parent_id = start.parent_id
         self._tracker = tracker
         self._redactor = tracker.context.redactor
+        self._watches = {}
         self._finished = False
 
     @property
@@ -117,6 +118,9 @@ class SilentRun(Run):
     def alert(self, text: str, *, level: Literal["info", "warning", "error"] = "warning") -> None:  # noqa: ARG002 - as of a run
         """Check it: rank 0 alerts."""
         check_text("An alert", text)
+
+    def watch(self, module: Any, **_: Any) -> None:
+        """Set no hook."""
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait for nothing."""

@@ -87,6 +87,7 @@ class Run(Contents):
         self._forked = 0
         self._pid = self._child = os.getpid()
         self._samples = 0
+        self._watches = {}
         self._finished = False
         self._feed = outbox.open(id, start.owner, start.experiment)
         self._journal = self._feed.written
@@ -251,6 +252,7 @@ class Run(Contents):
         if not self._here():
             self.flush(timeout_s)
             return
+        self.unwatch()
         with self._journal.lock:
             if self._finished:
                 return
