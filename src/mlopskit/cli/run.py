@@ -13,11 +13,12 @@ command = Group(
     "run",
     {
         "show": ("run_show", "Show a run: its metrics as lines, its params, data and files."),
+        "compare": ("run_compare", "Show runs beside each other, of one tracker or several."),
         "export": ("run_export", "Write runs to folders that need no mlopskit to read."),
         "import": ("run_import", "Take runs that were exported into the configured tracker."),
         "project": ("run_project", "Run an MLproject, tracked by the configured tracker."),
     },
-    help="Show, export or import tracked runs, or run a project. "
+    help="Show, compare, export or import tracked runs, or run a project. "
     "An ID may be cut short where it is not ambiguous.",
 )
 
