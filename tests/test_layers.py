@@ -26,7 +26,7 @@ GROUND = {
 }
 # The values that cross an interface, and what draws them as a page: both need nothing of a domain.
 VALUES = {"entities", "report", "style"}
-TOP = {"cli", "ui", "demo", "testing", "integrations", "__main__"}
+TOP = {"cli", "ui", "demo", "testing", "integrations", "comparison", "__main__"}
 STANDARD_LIBRARY = set(sys.stdlib_module_names)
 CORE_DEPENDENCIES = {"click", "pluggy", "pydantic", "rich"}
 

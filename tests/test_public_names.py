@@ -41,6 +41,7 @@ def test_the_front_door_exports_this_and_nothing_else() -> None:
         "Profile",
         "__version__",
         "backends",
+        "compare",
         "infer_signature",
         "load",
         "open_drift_detector",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mlopskit._version import __version__
 
 if TYPE_CHECKING:
+    from mlopskit.comparison.measure import compare
     from mlopskit.features.entities import FeatureService, FeatureView
     from mlopskit.kit import (
         Kit,
@@ -45,6 +46,7 @@ _HOMES = {
     "Predictor": "serving.predictor",
     "Profile": "monitoring.profile",
     "backends": "plugins",
+    "compare": "comparison.measure",
     "infer_signature": "registry.signatures",
     "load": "kit",
     "open_drift_detector": "kit",
@@ -80,6 +82,7 @@ __all__ = [
     "Profile",
     "__version__",
     "backends",
+    "compare",
     "infer_signature",
     "load",
     "open_drift_detector",

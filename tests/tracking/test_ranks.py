@@ -38,7 +38,8 @@ def home(tmp_path: Path) -> Path:
     ("environment", "expected"),
     [
         ({}, 0),
-        ({"RANK": "3"}, 0),
+        ({"RANK": "3"}, 3),
+        ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4"}, 2),
         ({"RANK": "3", "WORLD_SIZE": "1"}, 0),
         ({"RANK": "3", "WORLD_SIZE": "4"}, 3),
         ({"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}, 0),

@@ -2,12 +2,13 @@
 
 ``torchrun`` says in the environment of each process which rank it has, of how many
 (https://docs.pytorch.org/docs/stable/elastic/run.html); so do the launchers of Lightning and
-accelerate. Nothing else is asked: no rank waits for another one.
+accelerate, and those of MPI. Nothing else is asked: no rank waits for another one.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from mlopskit.errors import InvalidInput
@@ -30,21 +31,33 @@ if TYPE_CHECKING:
 
 Ranks = Literal["first", "group", "every"]
 CHOICES: Final = ("first", "group", "every")
+NAMES: Final = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+SIZES: Final = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 def this_rank() -> int:
-    """Return the rank of this process; 0 where it is the only one."""
-    if _number("WORLD_SIZE") < 2:
+    """Return the rank of this process among those of one program; 0 where it is the only one.
+
+    torch says it once its process group is there; before that, launchers do in the environment.
+    """
+    torch = _group()
+    if torch is not None:
+        return int(torch.get_rank())
+    if os.environ.get("WORLD_SIZE", "") in ("0", "1"):
         return 0
-    if "RANK" in os.environ:
-        return _number("RANK")
+    for name in NAMES:
+        if os.environ.get(name, "").isdecimal():
+            return _number(name)
     # Lightning's own launcher names the node and the place on it.
     return _number("NODE_RANK") * _number("WORLD_SIZE") + _number("LOCAL_RANK")
 
 
 def several() -> bool:
     """Tell whether this process is one of several ranks."""
-    return _number("WORLD_SIZE") > 1
+    torch = _group()
+    if torch is not None:
+        return int(torch.get_world_size()) > 1
+    return any(_number(name) > 1 for name in SIZES) or this_rank() > 0
 
 
 def group_name() -> str:
@@ -144,6 +157,12 @@ class SilentRun(Run):
 
     def _given(self, dataset: Dataset) -> None:  # noqa: ARG002 - as of a run
         self._check_open()
+
+
+def _group() -> Any:
+    """Return torch's module of process groups, if one is there; nothing is imported for it."""
+    torch = sys.modules.get("torch.distributed")
+    return torch if torch is not None and torch.is_available() and torch.is_initialized() else None
 
 
 def _number(name: str) -> int:

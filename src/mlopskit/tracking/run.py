@@ -103,6 +103,11 @@ class Run(Contents):
         exits.remember(self)
 
     @property
+    def tracker(self) -> Tracker:
+        """The tracker that opened it."""
+        return self._tracker
+
+    @property
     def patience_s(self) -> float:
         """How long `flush` and `finish` wait for the backends, in seconds."""
         return self._tracker.flush_timeout_s
@@ -279,7 +284,7 @@ class Run(Contents):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.finish(_status_of(error))
+        self.finish(status_of(error))
 
     def __repr__(self) -> str:
         return f"<Run {self.id} {self.name!r} of {self.experiment!r}>"
@@ -423,7 +428,8 @@ class Run(Contents):
         )
 
 
-def _status_of(error: BaseException | None) -> Status:
+def status_of(error: BaseException | None) -> Status:
+    """Return how a run ends whose block ended with this exception, or with none."""
     if isinstance(error, SystemExit):  # `sys.exit()` with no code, or 0, is an end like any other.
         return "finished" if error.code in (None, 0) else "failed"
     if isinstance(error, KeyboardInterrupt):

@@ -1,0 +1,96 @@
+"""``mlopskit compare``: tools by one workload."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlopskit.cli.command import Command
+from mlopskit.cli.output import heading, json_option, line, print_json, table
+from mlopskit.cli.safe import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+DOMAINS = ["tracking", "registry", "serving", "features", "monitoring", "pipelines"]
+
+
+@click.command(cls=Command)
+@click.argument("domain", type=click.Choice(DOMAINS))
+@click.argument("tools", nargs=-1)
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write a page, which opens offline.",
+)
+@click.option(
+    "--markdown",
+    "text",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the tables as Markdown.",
+)
+@click.option(
+    "--outage",
+    type=click.FloatRange(min=0),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a program may take without its server; 0 leaves that out.",
+)
+@json_option()
+def command(
+    domain: str,
+    tools: tuple[str, ...],
+    *,
+    html: Path | None,
+    text: Path | None,
+    outage: float,
+    as_json: bool,
+) -> None:
+    """Compare TOOLS of a DOMAIN, such as "tracking mlflow wandb"; all that are installed if none.
+
+    One workload goes through each tool's own client and through mlopskit, in temporary folders:
+    what each keeps, changes, refuses or loses, what it costs, and what happens without a server.
+    Domains other than tracking have no workload yet: only what their backends declare is shown.
+    """
+    from mlopskit.comparison import compare
+    from mlopskit.comparison.page import markdown, tables
+    from mlopskit.storage import write_whole
+
+    with _progress() as told:
+        comparison = compare(*tools, domain=domain, html=html, outage_s=outage, told=told)
+    if text is not None:
+        write_whole(text, markdown(comparison).encode("utf-8", errors="backslashreplace"))
+    if as_json:
+        print_json(comparison.model_dump())
+        return
+    for title, _, head, rows in tables(comparison):
+        heading(title)
+        table(head, [[_short(cell[0], cell[2]) for cell in row] for row in rows])
+        line()
+    for path in (html, text):
+        if path is not None:
+            line(f"Written to {path}")
+
+
+def _short(text: str, note: str) -> str:
+    return f"{text}: {note[:28]}" if note else text
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], object]]:
+    """Show on a terminal what is measured."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True, highlight=False).status(Text("Comparing")) as status:
+        yield lambda what: status.update(Text(safe(f"Comparing: {what}")))

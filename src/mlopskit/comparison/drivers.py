@@ -1,0 +1,78 @@
+"""The clients that a workload goes through. Each imports its tool when it is opened."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlopskit.comparison.workload import CLOSED, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlopskit.comparison.workload import Driver
+
+
+def opened(tool: str, way: str, folder: Path, *, outage: bool = False) -> Driver:
+    """Open a client with a new run; in an outage, of a server that is not there."""
+    if way == "mlopskit":
+        return Ours(tool, folder, outage=outage)
+    clients = import_module(f"mlopskit.comparison.{tool}_client")
+    found: Driver = clients.Client(folder, outage=outage)
+    return found
+
+
+class Ours:
+    """Any tool, through mlopskit."""
+
+    alone = False
+
+    def __init__(self, tool: str, folder: Path, *, outage: bool) -> None:
+        from mlopskit.kit import Kit  # noqa: PLC0415 - its import is measured
+
+        line: dict[str, Any] = {"backend": tool}
+        if tool == "mlflow":
+            line["location"] = CLOSED if outage else f"sqlite:///{folder}/mlflow.db"
+        elif tool == "wandb" and outage:
+            line |= {"location": "team/compare", "base_url": CLOSED, "api_key": "0" * 40}
+        elif tool == "wandb":
+            line |= {"location": "compare", "mode": "offline", "folder": str(folder / "wandb")}
+        self._kit = Kit(tracking=line, home=folder / "home")
+        self._run = self._kit.tracker.start_run("compare")
+
+    def log_param(self, key: str, value: Any) -> None:
+        self._run.log_params({key: value})
+
+    def log_metric(self, key: str, value: float, step: int) -> None:
+        self._run.log_metric(key, value, step=step)
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log_metrics(values, step)
+
+    def set_tag(self, key: str, value: str) -> None:
+        self._run.set_tags({key: value})
+
+    def log_file(self, name: str, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "content")
+            path.write_bytes(content)
+            self._run.log_artifact(path, name)
+
+    def finish(self) -> None:
+        self._run.finish(timeout_s=60)
+
+    def params(self) -> Mapping[str, Any]:
+        return self._kit.tracker.get_run(self._run.id).params
+
+    def points(self, key: str) -> list[tuple[int, float]]:
+        history = self._kit.tracker.get_metric_history(self._run.id, key)
+        return [(int(s), plain(v)) for s, v in zip(history.steps, history.values, strict=True)]
+
+    def tags(self) -> Mapping[str, str]:
+        return self._kit.tracker.get_run(self._run.id).tags
+
+    def file(self, name: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return self._kit.tracker.download_artifact(self._run.id, name, folder).read_bytes()

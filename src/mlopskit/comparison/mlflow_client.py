@@ -1,0 +1,65 @@
+"""MLflow's own client."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from mlopskit.comparison.workload import CLOSED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Client:
+    """`mlflow.MlflowClient`, which is what MLflow's fluent calls come down to."""
+
+    alone = False
+
+    def __init__(self, folder: Path, *, outage: bool) -> None:
+        self._client = MlflowClient(CLOSED if outage else f"sqlite:///{folder}/mlflow.db")
+        experiment = self._client.create_experiment("compare", (folder / "files").as_uri())
+        self._id = self._client.create_run(experiment).info.run_id
+
+    def log_param(self, key: str, value: Any) -> None:
+        self._client.log_param(self._id, key, value)
+
+    def log_metric(self, key: str, value: float, step: int) -> None:
+        self._client.log_metric(self._id, key, value, step=step)
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        now = int(time() * 1000)
+        self._client.log_batch(self._id, [Metric(k, v, now, step) for k, v in values.items()])
+
+    def set_tag(self, key: str, value: str) -> None:
+        self._client.set_tag(self._id, key, value)
+
+    def log_file(self, name: str, content: bytes) -> None:
+        parent, _, last = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, last)
+            path.write_bytes(content)
+            self._client.log_artifact(self._id, str(path), parent or None)
+
+    def finish(self) -> None:
+        self._client.set_terminated(self._id)
+
+    def params(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._client.get_run(self._id).data.params
+        return found
+
+    def points(self, key: str) -> list[tuple[int, float]]:
+        return [(each.step, each.value) for each in self._client.get_metric_history(self._id, key)]
+
+    def tags(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = self._client.get_run(self._id).data.tags
+        return found
+
+    def file(self, name: str) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            return Path(self._client.download_artifacts(self._id, name, folder)).read_bytes()

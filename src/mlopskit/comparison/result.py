@@ -1,0 +1,104 @@
+"""What a comparison of tools has found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Fate = Literal["kept", "changed", "refused", "lost"]
+
+
+class Verdict(BaseModel):
+    """What became of one case.
+
+    Attributes:
+        kind: ``param``, ``metric``, ``tag`` or ``file``.
+        what: What is hard about it.
+        fate: What happened to it.
+        detail: What reads back instead, or the error.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: str
+    what: str
+    fate: Fate
+    detail: str = ""
+
+
+class Outage(BaseModel):
+    """What a program meets that logs to a server that is not there.
+
+    Attributes:
+        ended: Whether it ended within the time that it was given.
+        code: Its exit code, if it ended.
+        took_s: How long it took, or was given.
+        detail: The last line that it printed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: bool
+    code: int | None
+    took_s: float
+    detail: str = ""
+
+
+class ToolResult(BaseModel):
+    """One way to one tool.
+
+    Attributes:
+        tool: The backend's name.
+        way: ``native`` for the tool's own client, ``mlopskit`` for ours.
+        version: Of the tool's package.
+        verdicts: What became of each case.
+        p50_us: The median time of a call that logs three metrics, in microseconds.
+        p99_us: Its 99th percentile.
+        points_per_s: Points stored a second, from the first call to the end of the run.
+        import_s: CPU seconds to import the client.
+        start_s: Seconds to begin a first run.
+        stored_bytes: What the workload and the points take on the disk.
+        outage: What happens without a server; None for tools that have none.
+        error: Why there is no result.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tool: str
+    way: Literal["native", "mlopskit"]
+    version: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    points_per_s: float = 0.0
+    import_s: float = 0.0
+    start_s: float = 0.0
+    stored_bytes: int = 0
+    outage: Outage | None = None
+    error: str = ""
+
+    def count(self, fate: Fate) -> int:
+        """Return how many cases met a fate."""
+        return sum(each.fate == fate for each in self.verdicts)
+
+
+class ToolComparison(BaseModel):
+    """Several tools, each by its own client and through mlopskit.
+
+    Attributes:
+        domain: What the tools are for.
+        date: When, in ISO 8601 and UTC.
+        versions: Of Python, mlopskit and the tools.
+        results: One for each way to each tool.
+        capabilities: By capability and tool, what the backend declares.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    domain: str
+    date: str
+    versions: Mapping[str, str] = {}
+    results: tuple[ToolResult, ...] = ()
+    capabilities: Mapping[str, Mapping[str, str]] = {}

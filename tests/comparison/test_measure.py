@@ -1,0 +1,107 @@
+"""Tools are compared by what they really do."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mlopskit as mk
+from mlopskit import plugins
+from mlopskit.comparison import measure
+from mlopskit.comparison.page import markdown, page
+from mlopskit.comparison.workload import CASES
+from mlopskit.errors import UnknownBackend
+
+if TYPE_CHECKING:
+    from mlopskit.comparison import ToolComparison
+
+pytest.importorskip("mlflow")
+pytest.importorskip("wandb")
+pytest.importorskip("msgspec")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> ToolComparison:
+    """Compare three tools."""
+    told: list[str] = []
+    comparison = mk.compare(
+        *("local", "mlflow", "wandb"),
+        html=tmp_path_factory.mktemp("page") / "page.html",
+        outage_s=6,
+        told=told.append,
+    )
+    assert len(told) == 5
+    return comparison
+
+
+def test_what_tools_are_known_to_change_is_found(found: ToolComparison) -> None:
+    """By their own clients; through mlopskit all of it is kept."""
+    fates = {
+        (each.tool, each.way, verdict.what): verdict.fate
+        for each in found.results
+        for verdict in each.verdicts
+    }
+
+    assert [each.error for each in found.results] == [""] * 5
+    for each in found.results:
+        assert len(each.verdicts) == len(CASES)
+        if each.way == "mlopskit":
+            assert each.count("kept") == len(CASES), each
+    assert fates["mlflow", "native", "infinities"] == "changed"
+    assert fates["mlflow", "native", "10,000 characters"] == "changed"
+    assert fates["mlflow", "native", "a name with an @"] == "refused"
+    assert fates["mlflow", "native", "steps that go back"] == "kept"
+    assert fates["wandb", "native", "steps that go back"] == "lost"
+    assert fates["wandb", "native", "a tuple"] == "changed"
+    assert fates["wandb", "native", "NaN"] == "kept"
+
+
+def test_what_it_costs_is_measured(found: ToolComparison) -> None:
+    """In sane orders of magnitude; without a server our program ends."""
+    for each in found.results:
+        assert 0 < each.p50_us <= each.p99_us
+        assert each.points_per_s > 10
+        assert each.stored_bytes > 1000
+        assert (each.outage is None) == (each.tool == "local")
+        if each.outage is not None and each.way == "mlopskit":
+            assert (each.outage.ended, each.outage.code) == (True, 0)
+    assert {"Python", "mlopskit", "mlflow", "wandb"} <= found.versions.keys()
+    assert found.capabilities["resume"]["local"] == "native"
+
+
+def test_the_page_and_the_markdown_hold_all_of_it(found: ToolComparison) -> None:
+    """In one file that loads nothing."""
+    text, plain = page(found), markdown(found)
+
+    assert not re.search(r"(src|href)=", text)
+    for case in CASES:
+        assert case.what in text
+        assert case.what in plain
+    assert "24 of 24" in plain
+    assert plain.count("\n## ") == 4
+    assert len({line.count("|") for line in plain.split("## ")[1].splitlines() if "|" in line}) == 1
+
+
+def test_a_tool_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the rest goes on; one that nobody knows is an error."""
+    real = plugins.backends
+
+    def without(domain: str) -> list[mk.BackendInfo]:
+        import dataclasses
+
+        return [
+            dataclasses.replace(each, installed=False) if each.name == "wandb" else each
+            for each in real(domain)
+        ]
+
+    monkeypatch.setattr(measure, "backends", without)
+    comparison = mk.compare("wandb", "local", outage_s=0)
+
+    assert [each.error for each in comparison.results] == ["pip install 'mlopskit[wandb]'"] * 2 + [
+        ""
+    ]
+    assert "Not compared" in page(comparison)
+    with pytest.raises(UnknownBackend, match="mlflow"):
+        mk.compare("mlfow")
