@@ -275,7 +275,7 @@ def test_a_destination_that_is_down_gets_the_rest_later(
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_in_the_middle_neither_lose_nor_double(tmp_path: Path, seed: int) -> None:
     """The transfer is begun again each time, and the digests are equal at the end."""
-    copied(tmp_path, runs=120, kills=8, longest_s=0.1, seed=seed)
+    copied(tmp_path, runs=120, kills=8, seed=seed)
 
 
 @pytest.mark.parametrize("metrics", ["csv", "parquet"])

@@ -38,21 +38,22 @@ def fill(home: Path, runs: int) -> None:
                     run.log_text("x" * number, "a.txt")
 
 
-def copied(
-    folder: Path, *, runs: int, kills: int, longest_s: float, seed: int
-) -> tuple[list[int], TransferReport]:
+def copied(folder: Path, *, runs: int, kills: int, seed: int) -> tuple[list[int], TransferReport]:
     """Return how many runs were there after each kill, and the report of a last transfer."""
     chance = random.Random(seed)
     one, two = folder / "from", folder / "to"
     fill(one, runs)
-    seen = []
+    seen: list[int] = []
     for _ in range(kills):
         with subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(one), str(two)], stdout=subprocess.PIPE, text=True
         ) as program:
             assert program.stdout is not None
-            program.stdout.readline()
-            time.sleep(chance.random() * longest_s)
+            goal = (seen[-1] if seen else 0) + chance.randrange(1, 2 * runs // kills)
+            for line in program.stdout:
+                if int(line) >= goal:
+                    break
+            time.sleep(chance.random() / 100)
             program.kill()
         with Kit(tracking="local", home=two) as kit:
             seen.append(len(kit.tracker.search_runs(limit=None)))
@@ -76,13 +77,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--longest", type=float, default=10.0, help="seconds to a kill, at most")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mlopskit-transfers-") as folder:
         begun = time.perf_counter()
-        seen, report = copied(
-            Path(folder), runs=given.runs, kills=given.kills, longest_s=given.longest, seed=0
-        )
+        seen, report = copied(Path(folder), runs=given.runs, kills=given.kills, seed=0)
         took = time.perf_counter() - begun
     print(f"{given.runs} runs, {given.kills} kills, {took:.0f} s; there after each kill: {seen}")
     print(f"{len(report.digests)} pairs of digests, all equal")
