@@ -52,6 +52,7 @@ def test_the_front_door_exports_this_and_nothing_else() -> None:
         "open_tracker",
         "pipeline",
         "step",
+        "sweep",
         "transfer",
     ]
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         open_runner,
         open_server,
         open_tracker,
+        sweep,
         transfer,
     )
     from mlopskit.monitoring.profile import Profile
@@ -57,6 +58,7 @@ _HOMES = {
     "open_tracker": "kit",
     "pipeline": "pipelines.graph",
     "step": "pipelines.graph",
+    "sweep": "kit",
     "transfer": "kit",
 }
 _PACKAGES = frozenset(
@@ -93,6 +95,7 @@ __all__ = [
     "open_tracker",
     "pipeline",
     "step",
+    "sweep",
     "transfer",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -14,7 +15,7 @@ from mlopskit.redaction import Redactor
 from mlopskit.tool import Context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
     from mlopskit.config import Line, Settings
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from mlopskit.tool import Tool
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.snapshot import Source
+    from mlopskit.tracking.sweep_result import SweepResult
+    from mlopskit.tracking.sweep_space import Domain
+    from mlopskit.tracking.sweep_trials import Trial
     from mlopskit.tracking.transfer import Told, TransferReport
 
 MAKERS: Final = {
@@ -257,6 +261,48 @@ def transfer(
             replace=replace,
             told=told,
         )
+
+
+def sweep(
+    objective: Callable[[Trial], Any],
+    space: Mapping[str, Domain],
+    n_trials: int | None = None,
+    *,
+    tracker: Tracker | Any = None,
+    **options: Any,
+) -> SweepResult:
+    """Search a space for the params of the best value; every trial is a run, child of one.
+
+    Args:
+        objective: Is given a `Trial` and returns a number.
+        space: What each param may be, such as ``{"lr": LogUniform(1e-4, 1e-1)}``.
+        n_trials: How many trials there are in the end, those of before counted.
+        tracker: An open tracker, or the line of one, which is closed at the end; the configured
+            one if left out.
+        options: What `mlopskit.tracking.sweeps.run_sweep` takes beside: ``name``, ``experiment``,
+            ``direction``, ``metric``, ``sampler``, ``pruning``, ``seed``, ``workers``,
+            ``engine``, ``client``, ``resume``.
+
+    Raises:
+        InvalidInput: If the space or an option cannot be taken; the message names it.
+        ConfigError: If the line cannot be opened.
+        MissingDependency: If Optuna is not installed.
+        Conflict: If the sweep of that name searches otherwise, or runs in another process.
+    """
+    from mlopskit.tracking.base import Tracker  # noqa: PLC0415 - opening a server needs neither
+    from mlopskit.tracking.sweeps import run_sweep  # noqa: PLC0415
+
+    if isinstance(tracker, Tracker):
+        return run_sweep(tracker, objective, space, n_trials, **options)
+    settings = config.read(lines={"tracking": tracker})
+    reopen = partial(_reopened, settings.lines["tracking"], settings.home)
+    with reopen() as opened:
+        return run_sweep(opened, objective, space, n_trials, reopen=reopen, **options)
+
+
+def _reopened(lines: tuple[Line, ...], home: Path) -> Tracker:
+    """Open a tracker of lines that were read before, also in another process."""
+    return cast("Tracker", _open("tracking", lines, home))
 
 
 def _opened(domain: str, line: Any, require: Iterable[str], options: dict[str, Any]) -> Tool:
