@@ -40,6 +40,7 @@ def test_the_front_door_exports_this_and_nothing_else() -> None:
         "Predictor",
         "Profile",
         "__version__",
+        "autolog",
         "backends",
         "compare",
         "infer_signature",

@@ -21,6 +21,7 @@ from mlopskit._version import __version__
 if TYPE_CHECKING:
     from mlopskit.comparison.measure import compare
     from mlopskit.features.entities import FeatureService, FeatureView
+    from mlopskit.integrations.autolog import autolog
     from mlopskit.kit import (
         Kit,
         load,
@@ -46,6 +47,7 @@ _HOMES = {
     "Kit": "kit",
     "Predictor": "serving.predictor",
     "Profile": "monitoring.profile",
+    "autolog": "integrations.autolog",
     "backends": "plugins",
     "compare": "comparison.measure",
     "infer_signature": "registry.signatures",
@@ -83,6 +85,7 @@ __all__ = [
     "Predictor",
     "Profile",
     "__version__",
+    "autolog",
     "backends",
     "compare",
     "infer_signature",

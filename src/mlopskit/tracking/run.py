@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -51,6 +52,14 @@ if TYPE_CHECKING:
     from mlopskit.tracking.outbox import Outbox
 
 logger = logging.getLogger(__name__)
+
+# The runs whose blocks the code stands in, the innermost last.
+_within: ContextVar[tuple[Run, ...]] = ContextVar("mlopskit_within", default=())
+
+
+def current_run() -> Run | None:
+    """Return the run in whose ``with`` block the caller stands; None outside of any."""
+    return next((run for run in reversed(_within.get()) if not run._finished), None)
 
 
 class Run(Contents):
@@ -276,6 +285,7 @@ class Run(Contents):
             self._tell(status)
 
     def __enter__(self) -> Self:
+        _within.set((*_within.get(), self))
         return self
 
     def __exit__(
@@ -284,6 +294,7 @@ class Run(Contents):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        _within.set(tuple(run for run in _within.get() if run is not self))
         self.finish(status_of(error))
 
     def __repr__(self) -> str:

@@ -57,6 +57,7 @@ class Watch:
         # The run holds its watches, and a hook must hold neither the run nor the parameter.
         self._run = weakref.ref(run)
         self._module = weakref.ref(module)
+        self._double = torch.float64
         self._log = log
         self._every = every
         self._bins = bins
@@ -101,9 +102,10 @@ class Watch:
         values = tensor.detach()
         values = values.to_dense() if values.is_sparse else values
         flat = values.flatten()
-        flat = flat.to("cpu" if flat.device.type == "mps" else flat.device).double()
-        norm = float(flat.norm())
-        some = flat[:: -(-flat.numel() // MOST)].cpu().numpy()
+        if flat.device.type == "mps":  # It has no float64.
+            flat = flat.cpu()
+        norm = float(flat.norm(dtype=self._double))
+        some = flat[:: -(-flat.numel() // MOST)].to("cpu", self._double).numpy()
         name = f"{self._prefix}{what}"
         run.log_metrics({f"{name}/norm": norm}, step=step)
         if len(some) and abs(norm) < float("inf"):

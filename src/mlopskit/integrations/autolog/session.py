@@ -1,0 +1,164 @@
+"""One training that is logged: its run, and a wall that no error of ours gets through."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlopskit.integrations.held import HeldRun
+from mlopskit.integrations.plain import plain
+from mlopskit.tracking.ranks import this_rank
+from mlopskit.tracking.run import current_run, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlopskit.integrations.held import Destination
+    from mlopskit.tracking.run import Run
+
+logger = logging.getLogger(__name__)
+
+EXAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is logged, and where; `autolog` says what each means."""
+
+    to: Destination = None
+    log_models: bool = True
+    log_input_examples: bool = False
+    silent: bool = False
+
+
+class Sessions:
+    """The trainings of this process that are logged, one at a time.
+
+    A training inside another one (a search that fits candidates, a pipeline that fits its steps) is
+    a part of it, and so is one in another thread meanwhile: they make no run.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self._lock = threading.Lock()
+        self.open: Session | None = None
+
+    @contextmanager
+    def training(self, what: str) -> Iterator[Session | None]:
+        """Log what is trained in the block; None where it is a part of another training."""
+        with self._lock:
+            mine = self.open is None and this_rank() == 0
+            session = Session(self.options, what) if mine else None
+            if session is not None:
+                self.open = session
+        if session is None:
+            yield None
+            return
+        try:
+            with session.wall("begin a run"):
+                session.begin()
+            begun = time.perf_counter()
+            try:
+                yield session
+            except BaseException as exc:
+                with session.wall("end the run"):
+                    session.end(exc)
+                raise
+            with session.wall("log its duration"):
+                session.metrics({"duration_s": time.perf_counter() - begun})
+            with session.wall("end the run"):
+                session.end(None)
+        finally:
+            with self._lock:
+                self.open = None
+
+
+class Session:
+    """What one training logs. Every call of it is made behind `wall`."""
+
+    def __init__(self, options: Options, what: str) -> None:
+        self.options = options
+        self.what = what
+        self._held: HeldRun | None = None
+        self._run: Run | None = None
+        self._told = False
+
+    def begin(self) -> None:
+        """Log to the run that is open here, or open one."""
+        self._run = current_run()
+        if self._run is None:
+            self._held = HeldRun(self.options.to, {})
+            self._run = self._held.open(name=self.what)
+        self._run.set_tags({"trained": self.what})
+
+    @property
+    def run(self) -> Run | None:
+        """The run; None where it could not be opened."""
+        return self._run
+
+    @contextmanager
+    def wall(self, what: str) -> Iterator[None]:
+        """Let no error of logging through: it is told once, unless that is not wanted either."""
+        try:
+            yield
+        except Exception as exc:  # noqa: BLE001 - training goes on, whatever happens to its log
+            if not self._told and not self.options.silent:
+                logger.warning("Autologging of %s could not %s: %s", self.what, what, exc)
+            self._told = True
+
+    def params(self, values: Any) -> None:
+        """Log params under names that begin with what is trained."""
+        if self._run is None:
+            return
+        found = plain(values)
+        self._run.log_params({f"{self.what}.{key}": value for key, value in found.items()})
+
+    def metrics(self, values: dict[str, Any], step: int | None = None) -> None:
+        """Log numbers; what is none is left out."""
+        numbers = {key: float(value) for key, value in values.items() if _is_number(value)}
+        if self._run is not None and numbers:
+            self._run.log_metrics(numbers, step)
+
+    def data(self, features: Any) -> None:
+        """Log the fingerprint of what it is trained on."""
+        if self._run is not None:
+            self._run.log_dataset(features, "training")
+
+    def model(self, model: Any, features: Any, predict: Any) -> None:
+        """Keep the model, with what it takes and answers."""
+        if self._run is None or not self.options.log_models:
+            return
+        from mlopskit.registry.signatures import infer_signature  # noqa: PLC0415 - seldom needed
+
+        example = features[:EXAMPLE_ROWS]
+        signature = None
+        with self.wall("infer the signature"):
+            signature = infer_signature(example, predict(example))
+        given = _table(example) if self.options.log_input_examples else None
+        self._run.log_model(model, "model", signature=signature, input_example=given)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the run, if it was opened here."""
+        if self._held is not None:
+            self._held.end(status_of(error))
+
+
+def _table(rows: Any) -> Any:
+    """Return an array of rows as columns ``x0``, ``x1`` and so on; a frame is a table already."""
+    if hasattr(rows, "columns") or not hasattr(rows, "tolist"):
+        return rows
+    if rows.ndim == 1:
+        return {"x0": rows.tolist()}
+    return {f"x{at}": rows[:, at].tolist() for at in range(rows.shape[1])}
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
