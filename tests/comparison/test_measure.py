@@ -11,7 +11,7 @@ import mlopskit as mk
 from mlopskit import plugins
 from mlopskit.comparison import measure
 from mlopskit.comparison.page import markdown, page
-from mlopskit.comparison.workload import CASES
+from mlopskit.comparison.workload import CASES, SENT
 from mlopskit.errors import UnknownBackend
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def test_what_tools_are_known_to_change_is_found(found: ToolComparison) -> None:
     assert fates["wandb", "native", "steps that go back"] == "lost"
     assert fates["wandb", "native", "a tuple"] == "changed"
     assert fates["wandb", "native", "NaN"] == "kept"
+    assert fates["mlflow", "native", "another value, on purpose"] == "refused"
+    assert fates["wandb", "native", "another value, on purpose"] == "kept"
 
 
 def test_what_it_costs_is_measured(found: ToolComparison) -> None:
@@ -66,7 +68,8 @@ def test_what_it_costs_is_measured(found: ToolComparison) -> None:
         assert each.stored_bytes > 1000
         assert (each.outage is None) == (each.tool == "local")
         if each.outage is not None and each.way == "mlopskit":
-            assert (each.outage.ended, each.outage.code) == (True, 0)
+            assert (each.outage.ended, each.outage.code, each.outage.left) == (True, 0, SENT)
+        assert each.import_s > 0
     assert {"Python", "mlopskit", "mlflow", "wandb"} <= found.versions.keys()
     assert found.capabilities["resume"]["local"] == "native"
 
@@ -79,7 +82,7 @@ def test_the_page_and_the_markdown_hold_all_of_it(found: ToolComparison) -> None
     for case in CASES:
         assert case.what in text
         assert case.what in plain
-    assert "24 of 24" in plain
+    assert f"{len(CASES)} of {len(CASES)}" in plain
     assert plain.count("\n## ") == 4
     assert len({line.count("|") for line in plain.split("## ")[1].splitlines() if "|" in line}) == 1
 

@@ -19,9 +19,15 @@ def opened(tool: str, way: str, folder: Path, *, outage: bool = False) -> Driver
     """Open a client with a new run; in an outage, of a server that is not there."""
     if way == "mlopskit":
         return Ours(tool, folder, outage=outage)
-    clients = import_module(f"mlopskit.comparison.{tool}_client")
-    found: Driver = clients.Client(folder, outage=outage)
+    found: Driver = client(tool, way)(folder, outage=outage)
     return found
+
+
+def client(tool: str, way: str) -> Any:
+    """Return the class of a client."""
+    if way == "mlopskit":
+        return Ours
+    return import_module(f"mlopskit.comparison.{tool}_client").Client
 
 
 class Ours:
@@ -44,6 +50,9 @@ class Ours:
 
     def log_param(self, key: str, value: Any) -> None:
         self._run.log_params({key: value})
+
+    def change_param(self, key: str, value: Any) -> None:
+        self._run.log_params({key: value}, overwrite=True)
 
     def log_metric(self, key: str, value: float, step: int) -> None:
         self._run.log_metric(key, value, step=step)
@@ -76,3 +85,16 @@ class Ours:
     def file(self, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             return self._kit.tracker.download_artifact(self._run.id, name, folder).read_bytes()
+
+    @staticmethod
+    def left(folder: Path) -> int:
+        from mlopskit.tracking.journal import Reader  # noqa: PLC0415 - its import is measured
+
+        journals = (folder / "home" / "tracking" / "journal").glob("*.journal")
+        count = 0
+        for path in journals:
+            reader = Reader(path)
+            while found := reader.read(whole=True):
+                count += sum("loss" in record[3] for _, record in found if record[0] == "metrics")
+            reader.close()
+        return count

@@ -107,6 +107,9 @@ def _result(tool: str, way: Way, version: str, outage_s: float) -> ToolResult:
             outage = outage or Outage(ended=False, code=None, took_s=outage_s)
             if outage.code != 0:
                 outage = outage.model_copy(update={"detail": said})
+            counted, said = _child(tool, way, Path(folder), "left", LONGEST_S)
+            if counted is not None and counted.code == 0:
+                outage = outage.model_copy(update=json.loads(said))
     return ToolResult(tool=tool, way=way, version=version, outage=outage, **found)
 
 

@@ -29,6 +29,9 @@ class Client:
     def log_param(self, key: str, value: Any) -> None:
         self._client.log_param(self._id, key, value)
 
+    def change_param(self, key: str, value: Any) -> None:
+        self.log_param(key, value)  # There is no other call.
+
     def log_metric(self, key: str, value: float, step: int) -> None:
         self._client.log_metric(self._id, key, value, step=step)
 
@@ -63,3 +66,7 @@ class Client:
     def file(self, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             return Path(self._client.download_artifacts(self._id, name, folder)).read_bytes()
+
+    @staticmethod
+    def left(folder: Path) -> int:  # noqa: ARG004 - MLflow's client keeps nothing of its own
+        return 0

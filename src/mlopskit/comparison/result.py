@@ -35,6 +35,7 @@ class Outage(BaseModel):
         ended: Whether it ended within the time that it was given.
         code: Its exit code, if it ended.
         took_s: How long it took, or was given.
+        left: How many of its hundred values are on the disk afterwards, to be sent later.
         detail: The last line that it printed.
     """
 
@@ -43,6 +44,7 @@ class Outage(BaseModel):
     ended: bool
     code: int | None
     took_s: float
+    left: int = 0
     detail: str = ""
 
 
@@ -57,9 +59,9 @@ class ToolResult(BaseModel):
         p50_us: The median time of a call that logs three metrics, in microseconds.
         p99_us: Its 99th percentile.
         points_per_s: Points stored a second, from the first call to the end of the run.
-        import_s: CPU seconds to import the client.
-        start_s: Seconds to begin a first run.
-        stored_bytes: What the workload and the points take on the disk.
+        import_s: CPU seconds to import the client; ours imports the tool when it is opened.
+        start_s: Seconds from an interpreter without imports to a first run.
+        stored_bytes: What a run with 3,000 points takes on the disk, with all that is beside it.
         outage: What happens without a server; None for tools that have none.
         error: Why there is no result.
     """

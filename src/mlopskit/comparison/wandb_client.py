@@ -37,6 +37,9 @@ class Client:
     def log_param(self, key: str, value: Any) -> None:
         self._run.config[key] = value
 
+    def change_param(self, key: str, value: Any) -> None:
+        self._run.config.update({key: value}, allow_val_change=True)
+
     def log_metric(self, key: str, value: float, step: int) -> None:
         self._run.log({key: value}, step=step)
 
@@ -79,6 +82,10 @@ class Client:
                     content: bytes = artifact.verified(entry).read_bytes()
                     return content
         raise LookupError(name)
+
+    @staticmethod
+    def left(folder: Path) -> int:
+        return sum(len(each.read().history("loss").steps) for each in find_runs(folder))
 
     def _kept(self) -> Any:
         if self._read is None:

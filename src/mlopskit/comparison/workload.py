@@ -10,6 +10,7 @@ from mlopskit.tracking.values import same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Kind = Literal["param", "metric", "tag", "file"]
 
@@ -23,12 +24,14 @@ class Case:
         what: What is hard about it, in a few words.
         key: Its name.
         value: A param or tag's value; a metric's points, as (step, value); a file's bytes.
+        before: A param's value until it is changed.
     """
 
     kind: Kind
     what: str
     key: str
     value: Any
+    before: Any = None
 
 
 class Driver(Protocol):
@@ -42,6 +45,9 @@ class Driver(Protocol):
 
     def log_param(self, key: str, value: Any) -> None:
         """Log one param."""
+
+    def change_param(self, key: str, value: Any) -> None:
+        """Give a param that was logged another value, on purpose."""
 
     def log_metric(self, key: str, value: float, step: int) -> None:
         """Log one value."""
@@ -67,8 +73,13 @@ class Driver(Protocol):
     def file(self, name: str) -> bytes:
         """Read one file."""
 
+    @staticmethod
+    def left(folder: Path) -> int:
+        """Count the values of "loss" that a program left in a folder, to be sent later."""
+
 
 CLOSED: Final = "http://127.0.0.1:9"  # Nothing listens at the port for discarding.
+SENT: Final = 100  # Values that a program logs in an outage.
 CASES: Final = (
     Case("param", "an int", "one", 1),
     Case("param", "a float that is whole", "whole", 1.0),
@@ -80,6 +91,7 @@ CASES: Final = (
     Case("param", "a tuple", "tuple", (1, 2.0)),
     Case("param", "10,000 characters", "long", "ü" * 10_000),
     Case("param", "a name with odd characters", "größe@1", 0.5),
+    Case("param", "another value, on purpose", "changed", "after", before="before"),
     Case("metric", "a plain value", "plain", [(0, 0.1)]),
     Case("metric", "NaN", "nan", [(0, math.nan)]),
     Case("metric", "infinities", "inf", [(0, math.inf), (1, -math.inf)]),
@@ -99,7 +111,10 @@ CASES: Final = (
 
 def log(driver: Driver, case: Case) -> None:
     """Log one case."""
-    if case.kind == "param":
+    if case.kind == "param" and case.before is not None:
+        driver.log_param(case.key, case.before)
+        driver.change_param(case.key, case.value)
+    elif case.kind == "param":
         driver.log_param(case.key, case.value)
     elif case.kind == "tag":
         driver.set_tag(case.key, case.value)
@@ -129,7 +144,10 @@ def read(driver: Driver, case: Case) -> Any:
 
 
 def is_kept(case: Case, found: Any) -> bool:
-    """Tell whether what reads back is what was logged, in its type, and in its order."""
+    """Tell whether what reads back is what was logged, in its type.
+
+    Points may come in any order of steps; those of one step, in the order logged.
+    """
     if case.kind == "metric":
         return len(found) == len(case.value) and all(
             step == other_step and _number(value) == _number(other)
