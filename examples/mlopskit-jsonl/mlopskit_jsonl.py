@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Record
-    from mlopskit.tracking.filters import Filter, Order
+    from mlopskit.filters import Filter, Order
 
 TOOL = {"package": "mlopskit-jsonl", "requires": {}}
 CAPABILITIES = {

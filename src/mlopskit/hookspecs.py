@@ -94,6 +94,16 @@ def run_alerted(alert: RunEvent) -> None:
 
 
 @hookspec
+def model_registered(version: ModelVersion) -> None:
+    """Hear that a model has a new version."""
+
+
+@hookspec
+def alias_set(version: ModelVersion, alias: str) -> None:
+    """Hear that an alias points to a version."""
+
+
+@hookspec
 def model_promoted(version: ModelVersion, stage: str, decision: Decision) -> None:
     """Hear that a model version has entered a stage."""
 

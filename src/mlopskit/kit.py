@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from mlopskit import config, plugins
 from mlopskit.errors import ConfigError, UnknownOption
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlopskit.serving.base import Server
     from mlopskit.tool import Tool
     from mlopskit.tracking.base import Tracker
+    from mlopskit.tracking.entities import RunRecord
     from mlopskit.tracking.snapshot import Source
     from mlopskit.tracking.sweep_result import SweepResult
     from mlopskit.tracking.sweep_space import Domain
@@ -40,6 +42,14 @@ MAKERS: Final = {
     "monitoring": "make_drift_detector",
     "pipelines": "make_runner",
 }
+
+
+class BestModel(NamedTuple):
+    """A run, the name of a model that it logged, and that model, loaded."""
+
+    run: RunRecord
+    name: str
+    model: Any
 
 
 class Kit:
@@ -127,8 +137,54 @@ class Kit:
         with self._lock:
             if domain not in self._opened:
                 lines = self.settings.lines[domain]
-                self._opened[domain] = _open(domain, lines, self.settings.home)
+                tool = _open(domain, lines, self.settings.home)
+                if domain == "registry":
+                    tool.context = replace(tool.context, fetch_model=self._fetch_model)
+                self._opened[domain] = tool
             return self._opened[domain]
+
+    def best_model(
+        self,
+        metric: str,
+        *,
+        name: str | None = None,
+        higher_is_better: bool = True,
+        experiment: str | None = None,
+        where: str = "",
+        trusted: bool = False,
+    ) -> BestModel:
+        """Return the run whose last value of a metric is best, and a model that it logged.
+
+        Args:
+            metric: The metric.
+            name: Of the model in the run; left out where the run logged one only.
+            higher_is_better: False for a loss.
+            experiment: Only runs of this experiment.
+            where: A filter, as `Tracker.search_runs` takes it.
+            trusted: Whether to run code that the model's files may hold; see `Registry.load`.
+
+        Raises:
+            NotFound: If no run that matches has the metric, or it logged no such model.
+            InvalidInput: If the run logged several models and no name is given.
+            UntrustedModel: As `Registry.load` does.
+        """
+        from mlopskit.tracking.models import best_run, only_model  # noqa: PLC0415 - few ask
+
+        run = best_run(
+            self.tracker,
+            metric,
+            higher_is_better=higher_is_better,
+            experiment=experiment,
+            where=where,
+        )
+        model = name or only_model(self.tracker, run.id)
+        loaded = self.registry.load(f"runs:/{run.id}/{model}", trusted=trusted)
+        return BestModel(run, model, loaded)
+
+    def _fetch_model(self, run_id: str, name: str, folder: Path) -> Mapping[str, Any]:
+        from mlopskit.tracking.models import fetch_model  # noqa: PLC0415 - few registries ask
+
+        return fetch_model(self.tracker, run_id, name, folder)
 
     def __enter__(self) -> Self:
         return self
@@ -180,7 +236,9 @@ def open_tracker(line: Any = None, *, require: Iterable[str] = (), **options: An
 
 def open_registry(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Registry:
     """Open one model registry. Takes what `open_tracker` takes."""
-    return cast("Registry", _opened("registry", line, require, options))
+    registry = cast("Registry", _opened("registry", line, require, options))
+    registry.context = replace(registry.context, fetch_model=_fetch_configured)
+    return registry
 
 
 def open_server(line: Any = None, *, require: Iterable[str] = (), **options: Any) -> Server:
@@ -360,6 +418,14 @@ def _open_one(domain: str, line: Line, home: Path) -> Tool:
         raise _explained(exc, domain, line, make) from exc
     tool.context = context
     return tool
+
+
+def _fetch_configured(run_id: str, name: str, folder: Path) -> Mapping[str, Any]:
+    """Fetch a model of a run of the configured tracker, opened for this alone."""
+    from mlopskit.tracking.models import fetch_model  # noqa: PLC0415 - few registries ask
+
+    with open_tracker() as tracker:
+        return fetch_model(tracker, run_id, name, folder)
 
 
 def _save_model(model: Any, folder: Path) -> dict[str, Any]:

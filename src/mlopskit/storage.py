@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Final
 from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 CHUNK: Final = 1 << 20
@@ -115,7 +115,14 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def put(self, source: Path | bytes, *, digest: str = "", link: bool = False) -> tuple[str, int]:
+    def put(
+        self,
+        source: Path | bytes,
+        *,
+        digest: str = "",
+        link: bool = False,
+        told: Callable[[int], object] | None = None,
+    ) -> tuple[str, int]:
         """Store bytes, or a copy of a file, and return their digest and their size in bytes.
 
         Durable before it returns. A file that changes while it is read is stored as it was read.
@@ -127,6 +134,7 @@ class Blobs:
                 write, such as a blob of another store, instead of copying it. It is not read again
                 here: it was when it was first stored, and is whenever it leaves this store. Where
                 it cannot be linked, it is copied.
+            told: Is given how many bytes were read since it was last called.
 
         Raises:
             IntegrityError: If the source has another digest than `digest`.
@@ -144,7 +152,7 @@ class Blobs:
             fd, name = tempfile.mkstemp(dir=self.root, prefix=".", suffix=".part")
             try:
                 with os.fdopen(fd, "wb") as file:
-                    found, size = copy_bytes(source, file)
+                    found, size = copy_bytes(source, file, told)
                     if digest and found != digest:
                         raise IntegrityError(_named(source), digest, found)
                     path = self.path(found)
@@ -205,6 +213,23 @@ class Blobs:
         with disk_errors(self.root), suppress(FileNotFoundError):
             self.path(digest).unlink()
 
+    def all(self) -> Iterator[tuple[str, int]]:
+        """Yield every digest that is here, and its size in bytes, in their order.
+
+        Raises:
+            StorageError: If the folder cannot be read.
+        """
+        with disk_errors(self.root):
+            for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
+                if _DIGEST.match(f"sha256:{path.name}") and path.is_file():
+                    yield f"sha256:{path.name}", path.stat().st_size
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written. Nobody may be writing meanwhile."""
+        with disk_errors(self.root):
+            for path in self.root.glob(".*.part"):
+                path.unlink(missing_ok=True)
+
     def path(self, digest: str) -> Path:
         """Return where a digest's bytes are kept, whether or not they are there."""
         return self.root / key_of(digest)
@@ -252,7 +277,11 @@ def key_of(digest: str) -> str:
     return f"{hexadecimal[:2]}/{hexadecimal}"
 
 
-def copy_bytes(source: Path | bytes | Iterable[bytes], file: IO[bytes]) -> tuple[str, int]:
+def copy_bytes(
+    source: Path | bytes | Iterable[bytes],
+    file: IO[bytes],
+    told: Callable[[int], object] | None = None,
+) -> tuple[str, int]:
     """Write bytes, those of a file, or chunks, to a new open file; return their digest and size.
 
     A MiB of nothing but zeros becomes a hole, which takes no room on the disk.
@@ -266,6 +295,8 @@ def copy_bytes(source: Path | bytes | Iterable[bytes], file: IO[bytes]) -> tuple
             file.seek(len(chunk), os.SEEK_CUR)
         else:
             file.write(chunk)
+        if told is not None:
+            told(len(chunk))
     if hole:
         file.truncate(size)
     return "sha256:" + hasher.hexdigest(), size

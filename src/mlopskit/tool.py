@@ -29,13 +29,16 @@ class Context:
 
     ``home`` is the only folder that embedded backends write to unless they are given a location.
     ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says
-    how: tracking keeps models and knows no flavors. It is None where a tool is made without a kit.
+    how: tracking keeps models and knows no flavors. ``fetch_model`` takes a run, the name of a model
+    it logged and an empty folder, writes the model's files there and returns what was logged beside
+    it: the registry knows no tracker. Both are None where a tool is made without a kit.
     """
 
     home: Path = Path(".mlopskit")
     redactor: Redactor = field(default_factory=Redactor)
     notify: Callable[..., None] = _nobody_listens
     save_model: Callable[[Any, Path], Mapping[str, Any]] | None = None
+    fetch_model: Callable[[str, str, Path], Mapping[str, Any]] | None = None
 
 
 class Tool(ABC):

@@ -3,17 +3,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlopskit import Kit
 from mlopskit.errors import ConfigError, Conflict, IntegrityError, NotFound, StorageError
-from mlopskit.registry.entities import StageGraph
+from mlopskit.registry.entities import Lineage, StageGraph
 from mlopskit.registry.local import LocalRegistry
+from mlopskit.registry.tables import FINAL, KEPT
+from mlopskit.storage import Blobs
 from mlopskit.testing import RegistryContract
 
 if TYPE_CHECKING:
@@ -120,10 +125,9 @@ def test_an_extra_file_is_noticed(
     registry.register("churn", source)
     fetch = registry._fetch
 
-    def generous(version: Any, folder: Path) -> Any:
-        manifest = fetch(version, folder)
+    def generous(version: Any, manifest: Any, folder: Path) -> None:
+        fetch(version, manifest, folder)
         (folder / "extra.py").write_text("import os")
-        return manifest
 
     monkeypatch.setattr(registry, "_fetch", generous)
     with pytest.raises(IntegrityError, match=r"extra\.py"):
@@ -154,6 +158,7 @@ def test_a_clock_that_jumps_back_keeps_the_order(
 MANY = """
 import sys
 from mlopskit.registry.local import LocalRegistry
+from mlopskit.storage import Blobs
 
 print("ready", flush=True)
 sys.stdin.readline()
@@ -228,10 +233,24 @@ def test_a_registry_is_used_on_both_sides_of_a_fork(registry: Registry, source: 
     assert registry.register("churn", source).version == 3
 
 
+# What turns the tables into those of the first layout.
+EARLIER = (
+    "drop trigger history_is_kept",
+    "drop trigger history_is_final",
+    "drop table attachments",
+    "alter table models drop column description",
+    "alter table models drop column tags",
+    "alter table versions drop column lineage",
+    "alter table history drop column details",
+    KEPT,
+    FINAL,
+    "pragma user_version = 1",
+)
 KILLED = """
 import os, sys
 from pathlib import Path
 from mlopskit.registry.local import LocalRegistry
+from mlopskit.storage import Blobs
 
 home, source, after = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 calls = 0
@@ -296,7 +315,7 @@ def test_a_killed_download_leaves_nothing_that_looks_whole(
         "import os, sys\n"
         "from mlopskit.registry import blobs\n"
         "from mlopskit.registry.local import LocalRegistry\n"
-        "blobs.check_folder = lambda *_: os.kill(os.getpid(), 9)\n"
+        "blobs.check_folder = lambda *_, **__: os.kill(os.getpid(), 9)\n"
         "LocalRegistry(sys.argv[1]).download('churn', 1, sys.argv[2])\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(home), str(tmp_path / "out")])
@@ -406,3 +425,90 @@ def test_the_manifest_lists_every_file_with_its_digest(
     assert (file["path"], file["size"]) == ("weights.bin", 7)
     assert manifest["flavor"] == made.flavor == "file"
     assert manifest["python"].count(".") == 2
+
+
+def test_a_registry_of_the_first_layout_is_brought_to_this_one(
+    home: Path, registry: LocalRegistry, source: Path
+) -> None:
+    registry.register("churn", source, tags={"team": "a"})
+    registry.promote("churn", 1, "production", why="first")
+    before = registry.list_versions("churn"), registry.history("churn")
+    registry.close()
+    with sqlite3.connect(home / "registry.db", isolation_level=None) as connection:
+        for statement in EARLIER:
+            connection.execute(statement)
+    connection.close()
+
+    with LocalRegistry(home) as later:
+        (version,) = later.list_versions("churn")
+        assert version == before[0][0].model_copy(update={"lineage": Lineage()})
+        assert later.history("churn") == before[1]
+        later.update_model("churn", description="x")
+        with pytest.raises(Exception, match="append-only"):
+            later.native.execute("delete from history")
+        assert later.register("churn", source).version == 2
+
+
+def test_nothing_is_collected_while_somebody_registers(
+    home: Path, registry: LocalRegistry, source: Path, tmp_path: Path
+) -> None:
+    """A registration that has stored its bytes, and not yet said so, holds the collector up."""
+    registry.register("other", source)
+    source.write_bytes(b"new weights")
+    ready, go = tmp_path / "ready", tmp_path / "go"
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from mlopskit.registry import ledger\n"
+        "from mlopskit.registry.local import LocalRegistry\n"
+        "add = ledger.Ledger.add\n"
+        "def slow(*given):\n"
+        f"    Path({str(ready)!r}).touch()\n"
+        f"    while not Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+        "    return add(*given)\n"
+        "ledger.Ledger.add = slow\n"
+        "LocalRegistry(sys.argv[1]).register('churn', sys.argv[2])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(home), str(source)])
+    while not ready.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    collecting = threading.Thread(
+        target=registry.gc, kwargs={"window": timedelta(0), "dry_run": False}
+    )
+    collecting.start()
+    collecting.join(0.5)
+    assert collecting.is_alive()
+    go.touch()
+    assert process.wait(60) == 0
+    collecting.join(60)
+    assert (registry.download("churn", 1, tmp_path / "out") / "weights.bin").is_file()
+
+
+def test_a_manifest_that_is_missing_keeps_everything(
+    home: Path, registry: LocalRegistry, source: Path
+) -> None:
+    made = registry.register("churn", source)
+    registry.register("other", source, metrics={"auc": 1})
+    registry.delete_model("other", consent=True)
+    blob = home / "blobs" / made.digest[7:9] / made.digest[7:]
+    blob.unlink()
+    before = sorted((home / "blobs").rglob("*"))
+    with pytest.raises(IntegrityError, match="missing"):
+        registry.gc(window=timedelta(0), dry_run=False)
+    assert sorted((home / "blobs").rglob("*")) == before
+
+
+def test_what_a_killed_registration_left_is_collected(
+    home: Path, registry: LocalRegistry, source: Path
+) -> None:
+    registry.register("churn", source)
+    (home / "blobs" / ".0123.part").write_bytes(b"half")
+    orphan, size = Blobs(home / "blobs").put(b"orphan")
+
+    planned = registry.gc()
+    assert [(each.digest, each.size) for each in planned.removed] == [(orphan, size)]
+    assert (home / "blobs" / ".0123.part").exists()
+    registry.gc(dry_run=False)
+    assert not (home / "blobs" / ".0123.part").exists()
+    assert registry.gc().removed == ()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlopskit import filters
 from mlopskit.errors import StorageError
 from mlopskit.testing.tracking import Line, TrackerContract
 from mlopskit.tool import Context
-from mlopskit.tracking import filters
 from mlopskit.tracking import local_questions as questions
 from mlopskit.tracking.local import LocalTracker
 

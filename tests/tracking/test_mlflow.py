@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from tests.tracking.servers import free_port, mlflow_server
 
+from mlopskit import filters
 from mlopskit.errors import (
     BackendError,
     ConfigError,
@@ -23,7 +24,6 @@ from mlopskit.errors import (
 )
 from mlopskit.kit import Kit
 from mlopskit.testing.tracking import Line, TrackerContract
-from mlopskit.tracking import filters
 from mlopskit.tracking.entities import Batch, Dataset, MetricsLogged, Started
 
 if TYPE_CHECKING:

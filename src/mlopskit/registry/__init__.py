@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from mlopskit.registry.base import CAPABILITIES, Registry
 from mlopskit.registry.entities import (
+    ApprovalRequest,
+    Collection,
     Decision,
     GateContext,
     GateResult,
     HistoryEntry,
+    Lineage,
     ModelVersion,
     RegisteredModel,
     Signature,
+    SignatureChange,
     StageGraph,
     TensorSpec,
+    VersionComparison,
 )
 from mlopskit.registry.gates import (
     Gate,
@@ -23,26 +28,32 @@ from mlopskit.registry.gates import (
     better_than,
     compare_on,
 )
-from mlopskit.registry.signatures import infer_signature
+from mlopskit.registry.signatures import compare_signatures, infer_signature
 
 __all__ = [
     "CAPABILITIES",
+    "ApprovalRequest",
+    "Collection",
     "Decision",
     "Gate",
     "GateContext",
     "GateResult",
     "HistoryEntry",
+    "Lineage",
     "ModelVersion",
     "RegisteredModel",
     "Registry",
     "Signature",
+    "SignatureChange",
     "StageGraph",
     "TensorSpec",
+    "VersionComparison",
     "all_of",
     "any_of",
     "at_least",
     "at_most",
     "better_than",
     "compare_on",
+    "compare_signatures",
     "infer_signature",
 ]

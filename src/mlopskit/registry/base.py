@@ -5,27 +5,30 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from abc import abstractmethod
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import Conflict, InvalidInput, InvalidModel, NotFound
+from mlopskit.errors import Conflict, InvalidInput, InvalidName, NotFound
 from mlopskit.names import check_identifier
-from mlopskit.registry import blobs, flavors
-from mlopskit.registry.details import Details, checked_details
-from mlopskit.registry.entities import Decision, ModelVersion, Signature, StageGraph
+from mlopskit.registry import blobs, examples, flavors, sources
+from mlopskit.registry.approvals import Approvals
+from mlopskit.registry.details import check_text, checked_details
+from mlopskit.registry.entities import Decision, ModelVersion, Signature
 from mlopskit.registry.gates import decide
-from mlopskit.registry.references import Ref, check_alias, parsed
+from mlopskit.registry.moves import holder_at
+from mlopskit.registry.references import Ref, check_alias
+from mlopskit.registry.revision import current_revision
+from mlopskit.registry.upkeep import Upkeep
 from mlopskit.storage import disk_errors, make_private_folder, sync_folder
-from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from mlopskit.registry.blobs import Manifest
-    from mlopskit.registry.entities import HistoryEntry, RegisteredModel
     from mlopskit.registry.gates import Gate
 
 CAPABILITIES: Final[Mapping[str, str]] = {
@@ -33,7 +36,9 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "approval": "A promotion can wait for a person.",
     "atomic_register": "A killed or failed registration leaves no half version.",
     "custom_stages": "The stages and the moves between them are the user's own.",
+    "deduplication": "Equal files of several versions are stored once.",
     "gates": "A promotion can be refused by functions, and the decision is kept.",
+    "gc": "Bytes that nothing needs can be removed.",
     "history": "Who did what, when and why, in entries that never change.",
     "integrity": "Files are kept by digest and verified whenever they are read.",
     "offline": "Works without a network.",
@@ -44,17 +49,12 @@ CAPABILITIES: Final[Mapping[str, str]] = {
 TRIES: Final = 3
 
 
-class Registry(Tool):
+class Registry(Upkeep, Approvals):
     """Keeps versions of models, and which of them is in which stage.
 
     A version is named by a reference: its number (``3`` or ``"3"``), ``"@alias"``, a stage, which
     means the version that entered it last, or ``"latest"``, which means the highest number.
     """
-
-    domain: ClassVar[str] = "registry"
-    stages: StageGraph = StageGraph()
-
-    # What callers use.
 
     def register(
         self,
@@ -66,23 +66,36 @@ class Registry(Tool):
         tags: Mapping[str, str] | None = None,
         signature: Signature | None = None,
         description: str = "",
+        input_example: Any = None,
+        output_example: Any = None,
+        data: str | None = None,
+        code: str | None = None,
+        told: Callable[[int, int], object] | None = None,
     ) -> ModelVersion:
         """Store a model and return its new version. It is on the disk, or it is not there at all.
 
         Args:
             name: The model's name: ASCII letters, digits, ``_``, ``-`` and ``.``.
-            source: A model object that a flavor takes, or the path of a file or a folder.
+            source: A model object that a flavor takes; the path of a file or a folder; or
+                ``"runs:/<run>/<name>"``, a model that a run of the configured tracker logged.
             run_id: The tracked run that made it.
             metrics: What was measured, by name.
             tags: Free-form texts by name.
-            signature: What it takes and answers; see `infer_signature`.
+            signature: What it takes and answers; see `infer_signature`. Read off the example if
+                left out.
             description: A text for people.
+            input_example: A few rows to ask it with: an array, a mapping from name to array, or a
+                frame. Servers warm up with it.
+            output_example: What the model answers to them, likewise. Servers are held to it.
+            data: The fingerprint of the training data, as a run's dataset has it.
+            code: The revision of the code; that of the working folder's Git if left out.
+            told: Is given how many bytes are stored, and how many there are, as it goes on.
 
         Raises:
             InvalidName: If a name could not be kept.
             InvalidInput: If a metric is no number, a tag no text, or the signature no `Signature`.
             InvalidModel: If no flavor takes the object, or a folder holds what cannot be kept.
-            NotFound: If there is nothing at the path.
+            NotFound: If there is nothing at the path, or no such run.
             StorageError: If it could not be written; no version was made.
         """
         check_identifier("model", name)
@@ -93,39 +106,21 @@ class Registry(Tool):
             )
         details = checked_details(
             self.context.redactor,
-            run_id=run_id,
+            run_id=run_id or sources.run_of(source),
             metrics=metrics,
             tags=tags,
             description=description,
+            data=data,
+            code=code or current_revision(),
         )
-        with flavors.packed(source) as package:
-            return self._register(name, package, signature, details)
-
-    @abstractmethod
-    def list_models(self) -> list[RegisteredModel]:
-        """Return every model, by name."""
-
-    @abstractmethod
-    def list_versions(self, name: str) -> list[ModelVersion]:
-        """Return every version of a model, the first one first.
-
-        Raises:
-            NotFound: If there is no such model.
-        """
-
-    def get_version(self, name: str, ref: Ref) -> ModelVersion:
-        """Return one version.
-
-        Args:
-            name: The model's name.
-            ref: A number, ``"@alias"``, a stage, or ``"latest"``.
-
-        Raises:
-            NotFound: If there is no such model, version or alias, or the stage is empty.
-            InvalidName: If the reference is none of these.
-        """
-        check_identifier("model", name)
-        return self._get(name, parsed(ref, self.stages))
+        example = None
+        if input_example is not None:
+            example = examples.packed(input_example, output_example)
+            signature = signature or examples.signature(input_example, output_example)
+        with sources.packed(source, example, self.context.fetch_model) as (package, found):
+            version = self._register(name, package, signature or found, details, told)
+        self.notify("model_registered", version=version)
+        return version
 
     def set_alias(self, name: str, alias: str, version: Ref) -> ModelVersion:
         """Point an alias to a version, wherever it pointed before, and return the version.
@@ -136,15 +131,9 @@ class Registry(Tool):
                 ``1`` and the stages are refused.
         """
         check_alias(alias, self.stages)
-        return self._set_alias(name, alias, self.get_version(name, version).version)
-
-    @abstractmethod
-    def delete_alias(self, name: str, alias: str) -> None:
-        """Forget an alias. The version stays.
-
-        Raises:
-            NotFound: If there is no such model or alias.
-        """
+        found = self._set_alias(name, alias, self.get_version(name, version).version)
+        self.notify("alias_set", version=found, alias=alias)
+        return found
 
     def promote(
         self, name: str, version: Ref, stage: str, gates: Iterable[Gate] = (), *, why: str = ""
@@ -168,7 +157,7 @@ class Registry(Tool):
         """
         check_identifier("model", name)
         asked = tuple(gates)
-        why = self.context.redactor.text(why)
+        why = self.context.redactor.text(check_text("why", why))
         for _ in range(TRIES):
             candidate = self.get_version(name, version)
             self._check_move(candidate, stage)
@@ -208,15 +197,6 @@ class Registry(Tool):
         self.notify("model_promoted", version=back, stage=stage, decision=decision)
         return back
 
-    @abstractmethod
-    def history(self, name: str) -> list[HistoryEntry]:
-        """Return everything that happened to a model, the first thing first.
-
-        Raises:
-            NotFound: If there is no such model.
-        """
-
-    @abstractmethod
     def at(self, name: str, stage: str, when: datetime) -> ModelVersion:
         """Return the version that held a stage at a time, as it stands now.
 
@@ -226,8 +206,17 @@ class Registry(Tool):
             when: A time without a zone is UTC.
 
         Raises:
-            NotFound: If there is no such model or stage, or the stage was empty then.
+            NotFound: If there is no such model or stage, the stage was empty then, or the version
+                was deleted since.
         """
+        self._check_stage(stage)
+        if not isinstance(when, datetime):
+            raise InvalidInput(f"{when!r} is no time. Pass a datetime; without a zone it is UTC.")
+        moment = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+        found = holder_at(self.history(name), stage, moment)
+        if found is None:
+            raise NotFound(f"version of {name!r} that held {stage!r} at", moment.isoformat())
+        return self.get_version(name, found)
 
     def download(self, name: str, ref: Ref, dst: str | os.PathLike[str]) -> Path:
         """Write a version's files, verified, to a new folder, and return its path.
@@ -257,12 +246,13 @@ class Registry(Tool):
             sync_folder(target.parent)
         return target
 
-    def load(self, name: str, ref: Ref, trusted: bool = False) -> Any:
+    def load(self, name: str, ref: Ref | None = None, trusted: bool = False) -> Any:
         """Return a version as an object, after every byte of it has been verified.
 
         Args:
-            name: The model's name.
-            ref: Which version.
+            name: The model's name; or ``"runs:/<run>/<name>"``, a model that a run of the
+                configured tracker logged and nobody registered.
+            ref: Which version. Left out for a model of a run.
             trusted: Whether to run code that the file may hold. Pass it only if you know who made
                 the file.
 
@@ -272,77 +262,46 @@ class Registry(Tool):
             UntrustedModel: If loading would run code from the file, and `trusted` is False.
             InvalidModel: If its files are not what their manifest says, or nothing loads them.
         """
+        if sources.run_of(name) is not None:
+            if ref is not None:
+                raise InvalidName("version", ref, f"{name!r} is the model of a run, without any")
+            return sources.load_of_run(name, self.context.fetch_model, trusted=trusted)
+        if ref is None:
+            raise InvalidName("version", ref, f"say which: registry.load({name!r}, 'latest')")
         found = self.get_version(name, ref)
         label = f"version {found.version} of {name!r}"
         with _scratch(None, "mlopskit-") as folder:
-            manifest = self._verified(found, folder)
+            manifest = examples.without(self._verified(found, folder), folder)
             return flavors.loaded(manifest.flavor, folder, manifest, label, trusted=trusted)
 
-    # What a backend gives.
+    def example(
+        self, name: str, ref: Ref
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """Return the arrays of a version's input example, and those of its output example.
 
-    @abstractmethod
-    def _register(
-        self, name: str, package: flavors.Package, signature: Signature | None, details: Details
-    ) -> ModelVersion:
-        """Store a package's files and its manifest, then add the version, all or nothing."""
-
-    @abstractmethod
-    def _get(self, name: str, ref: Ref) -> ModelVersion:
-        """Return one version by a parsed reference: a number, ``@alias``, stage, or ``latest``."""
-
-    @abstractmethod
-    def _set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
-        """Point a checked alias to a version that was there a moment ago."""
-
-    @abstractmethod
-    def _holder(self, name: str, stage: str) -> ModelVersion | None:
-        """Return the version that entered a stage last and is still there."""
-
-    @abstractmethod
-    def _decide(
-        self, candidate: ModelVersion, stage: str, decision: Decision, why: str
-    ) -> ModelVersion | None:
-        """Write a decision down and, if it is approved, move the candidate, in one transaction.
-
-        Returns:
-            The candidate as it stands now; or None, and nothing is written, if meanwhile the
-            stage's holder is not `decision.holder` or the candidate is not in its stage any more.
+        Raises:
+            NotFound: If there is no such version, or it was registered without an example.
+            IntegrityError: If it is not what was registered.
         """
-
-    @abstractmethod
-    def _roll_back(self, name: str, stage: str, why: str) -> ModelVersion:
-        """Undo the last entry into a stage, in one transaction."""
-
-    @abstractmethod
-    def _fetch(self, version: ModelVersion, folder: Path) -> Manifest:
-        """Write a version's files into an empty folder, and return its verified manifest."""
+        found = self.get_version(name, ref)
+        label = f"version {found.version} of {name!r}"
+        manifest = self._read_manifest(found)
+        kept = tuple(file for file in manifest.files if file.path == examples.FILE)
+        if not kept:
+            raise NotFound("input example of", label)
+        only = manifest.model_copy(update={"files": kept})
+        with _scratch(None, "mlopskit-") as folder:
+            self._fetch(found, only, folder)
+            blobs.check_folder(folder, only)
+            return examples.unpacked((folder / examples.FILE).read_bytes(), label)
 
     # Shared steps.
 
     def _verified(self, version: ModelVersion, folder: Path) -> Manifest:
-        manifest = self._fetch(version, folder)
-        if manifest.digest != version.digest:
-            raise InvalidModel(
-                f"The manifest of version {version.version} of {version.name!r} has the digest "
-                f"{manifest.digest}, and the version was registered with {version.digest}."
-            )
-        blobs.check_folder(folder, manifest)
+        manifest = self._read_manifest(version)
+        self._fetch(version, manifest, folder)
+        blobs.check_folder(folder, manifest, names_only=self.fetch_verifies)
         return manifest
-
-    def _check_stage(self, stage: str) -> None:
-        if stage not in self.stages.order:
-            raise NotFound("stage", stage, self.stages.order)
-
-    def _check_move(self, candidate: ModelVersion, stage: str) -> None:
-        self._check_stage(stage)
-        allowed = self.stages.next(candidate.stage)
-        if stage not in allowed:
-            there = ", ".join(allowed) or "no other stage"
-            raise Conflict(
-                f"Version {candidate.version} of {candidate.name!r} is in {candidate.stage!r} and "
-                f"cannot be promoted to {stage!r}. It can go to: {there}. A version that "
-                "held the stage before comes back with rollback()."
-            )
 
 
 def check_empty(target: Path) -> None:

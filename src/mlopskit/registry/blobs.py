@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlopskit.errors import IntegrityError, InvalidModel, NotFound
 from mlopskit.names import check_path
-from mlopskit.registry.entities import Signature
+from mlopskit.registry.entities import Removed, Signature
 from mlopskit.storage import digest_of, disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mlopskit.storage import Blobs
@@ -108,36 +108,85 @@ def files_of(source: Path) -> list[tuple[str, Path]]:
     return found
 
 
-def store(blobs: Blobs, files: list[tuple[str, Path]]) -> tuple[ManifestFile, ...]:
-    """Store files by digest, and return what a manifest says of them."""
+def store(
+    blobs: Blobs,
+    files: list[tuple[str, Path]],
+    told: Callable[[int, int], object] | None = None,
+) -> tuple[ManifestFile, ...]:
+    """Store files by digest, and return what a manifest says of them.
+
+    Args:
+        blobs: Where.
+        files: The path of each in the version, and where it lies now.
+        told: Is given how many bytes are stored, and how many there are.
+    """
     kept = []
+    total = sum(path.stat().st_size for _, path in files) if told else 0
+    done = 0
     for name, path in files:
-        digest, size = blobs.put(path)
+
+        def more(size: int) -> None:
+            nonlocal done
+            done += size
+            if told is not None:
+                told(done, total)
+
+        digest, size = blobs.put(path, told=more if told else None)
         kept.append(ManifestFile(path=name, size=size, sha256=digest))
     return tuple(kept)
 
 
-def fetch(blobs: Blobs, digest: str, folder: Path, what: str) -> Manifest:
+def fetch(blobs: Blobs, manifest: Manifest, folder: Path, what: str) -> None:
     """Write a version's files into a folder, verified while they are copied.
 
     Raises:
-        IntegrityError: If the manifest or a file is missing or changed.
-        InvalidModel: If the manifest cannot be read.
+        IntegrityError: If a file is missing or changed.
     """
     try:
-        text = blobs.verify(digest).read_bytes()
-        if (found := "sha256:" + hashlib.sha256(text).hexdigest()) != digest:
-            raise IntegrityError(f"The manifest of {what}", digest, found)
-        manifest = read(text, what)
         for file in manifest.files:
             blobs.copy(file.sha256, folder / file.path)
     except NotFound as exc:
         raise IntegrityError(f"A file of {what}", str(exc.name), "missing") from exc
-    return manifest
 
 
-def check_folder(folder: Path, manifest: Manifest) -> None:
+def collect(blobs: Blobs, needed: Iterable[str], *, dry_run: bool) -> list[Removed]:
+    """Remove every file that is in none of the manifests that are needed.
+
+    A manifest that cannot be read keeps everything: what it needs is not known.
+
+    Args:
+        blobs: Where.
+        needed: The digests of manifests.
+        dry_run: Only return what would go.
+
+    Raises:
+        IntegrityError: If a manifest is missing or has changed; nothing is removed.
+    """
+    keep: set[str] = set()
+    for digest in needed:
+        try:
+            manifest = read(blobs.verify(digest).read_bytes(), digest)
+        except NotFound as exc:
+            raise IntegrityError("A manifest", digest, "missing") from exc
+        keep |= {digest, *(file.sha256 for file in manifest.files)}
+    removed = []
+    for digest, size in blobs.all():
+        if digest not in keep:
+            removed.append(Removed(digest=digest, size=size))
+            if not dry_run:
+                blobs.remove(digest)
+    if not dry_run:
+        blobs.sweep()
+    return removed
+
+
+def check_folder(folder: Path, manifest: Manifest, *, names_only: bool = False) -> None:
     """Check that a folder holds a manifest's files, unchanged, and nothing else.
+
+    Args:
+        folder: The folder.
+        manifest: What it should hold.
+        names_only: Whether the bytes were compared while they were written.
 
     Raises:
         IntegrityError: If a file is missing, changed or extra.
@@ -149,6 +198,8 @@ def check_folder(folder: Path, manifest: Manifest) -> None:
         raise IntegrityError(f"The file {name!r} of the model", expected[name].sha256, "missing")
     for name in sorted(found.keys() - expected.keys()):
         raise IntegrityError(f"The file {name!r} in the model", "in no manifest", "extra")
+    if names_only:
+        return
     for name, path in found.items():
         if (digest := digest_of(path)) != expected[name].sha256:
             raise IntegrityError(f"The file {name!r} of the model", expected[name].sha256, digest)

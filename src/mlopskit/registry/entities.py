@@ -19,7 +19,19 @@ NO_STAGE: Final = "none"
 FROZEN: Final = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 Action = Literal[
-    "registered", "promoted", "displaced", "refused", "rolled_back", "alias_set", "alias_deleted"
+    "registered",
+    "promoted",
+    "displaced",
+    "refused",
+    "rolled_back",
+    "alias_set",
+    "alias_deleted",
+    "edited",
+    "deleted",
+    "requested",
+    "approved",
+    "rejected",
+    "signed",
 ]
 
 
@@ -49,6 +61,24 @@ class Signature(BaseModel):
     outputs: tuple[TensorSpec, ...] = ()
 
 
+class Lineage(BaseModel):
+    """Where a version comes from, beside its run.
+
+    Attributes:
+        data: The fingerprint of the data it was trained on.
+        code: The revision of the code that made it; ``-dirty`` at the end where files differed.
+        python: The version of Python that made it.
+        libraries: The versions of the libraries that its flavor names.
+    """
+
+    model_config = FROZEN
+
+    data: str | None = None
+    code: str | None = None
+    python: str = ""
+    libraries: Mapping[str, str] = Field(default_factory=dict)
+
+
 class ModelVersion(BaseModel):
     """One registered version of a model: bytes that never change, and where they stand now.
 
@@ -65,6 +95,7 @@ class ModelVersion(BaseModel):
         stage: The stage it is in now; ``"none"`` before its first promotion.
         signature: What it takes and answers, if that was registered.
         description: A text for people.
+        lineage: The data, the code and the environment that made it.
         created_at: When it was registered, in UTC.
     """
 
@@ -82,6 +113,7 @@ class ModelVersion(BaseModel):
     stage: str = NO_STAGE
     signature: Signature | None = None
     description: str = ""
+    lineage: Lineage = Lineage()
     created_at: datetime
 
 
@@ -90,10 +122,12 @@ class RegisteredModel(BaseModel):
 
     Attributes:
         name: The model's name.
-        versions: How many versions it has.
+        versions: How many versions it has; deleted ones do not count.
         latest: The highest version number.
         aliases: The version that each alias points to.
         stages: For each stage that is not empty, the version that entered it last.
+        tags: Free-form words about it.
+        description: A text for people.
         created_at: When its first version was registered, in UTC.
         updated_at: When its latest version was registered, in UTC.
     """
@@ -105,6 +139,8 @@ class RegisteredModel(BaseModel):
     latest: int
     aliases: Mapping[str, int] = Field(default_factory=dict)
     stages: Mapping[str, int] = Field(default_factory=dict)
+    tags: Mapping[str, str] = Field(default_factory=dict)
+    description: str = ""
     created_at: datetime
     updated_at: datetime
 
@@ -160,9 +196,9 @@ class HistoryEntry(BaseModel):
     """One thing that happened to a model. Entries are added and never changed.
 
     Attributes:
-        id: Its place in the order of all entries of the registry.
+        id: Its place in the history: entries of one model rise, with gaps where a backend has them.
         name: The model's name.
-        version: The version it happened to.
+        version: The version it happened to; None where it happened to the model as a whole.
         action: What happened. A version is ``"displaced"`` when another takes its stage.
         alias: The alias that was set or deleted.
         before: The stage the version came from, or the version an alias pointed to.
@@ -171,13 +207,15 @@ class HistoryEntry(BaseModel):
         by: Who did it: a user's name unless the registry was opened with another.
         why: The reason the caller gave.
         decision: What the gates said, for a promotion or a refusal.
+        details: What else belongs to the action: the tags of an edit, when a request expires, which
+            request was approved.
     """
 
     model_config = FROZEN
 
     id: int
     name: str
-    version: int
+    version: int | None
     action: Action
     alias: str | None = None
     before: str | None = None
@@ -186,6 +224,120 @@ class HistoryEntry(BaseModel):
     by: str = ""
     why: str = ""
     decision: Decision | None = None
+    details: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class ApprovalRequest(BaseModel):
+    """Somebody's wish that a version may enter a stage, and what became of it.
+
+    Attributes:
+        id: Its place in the history of its model.
+        name: The model's name.
+        version: The candidate.
+        stage: Where it shall go.
+        by: Who asked.
+        why: The reason given.
+        at: When, in UTC.
+        expires_at: Until when it, or its approval, can be used.
+        status: ``"pending"``; ``"approved"`` or ``"rejected"``; ``"expired"`` when the time is
+            over; ``"used"`` when the version entered the stage after the approval.
+        decided_by: Who approved or rejected it.
+        decided_at: When.
+        decided_why: The reason given for that.
+    """
+
+    model_config = FROZEN
+
+    id: int
+    name: str
+    version: int
+    stage: str
+    by: str
+    why: str = ""
+    at: datetime
+    expires_at: datetime
+    status: Literal["pending", "approved", "rejected", "expired", "used"] = "pending"
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    decided_why: str = ""
+
+
+class SignatureChange(BaseModel):
+    """How a signature differs from an earlier one.
+
+    Attributes:
+        compatible: Whether what asked the earlier model can ask the later one, and read it.
+        breaks: What breaks a caller, a sentence each.
+        additions: What is new and breaks nobody, a sentence each.
+    """
+
+    model_config = FROZEN
+
+    compatible: bool
+    breaks: tuple[str, ...] = ()
+    additions: tuple[str, ...] = ()
+
+
+class VersionComparison(BaseModel):
+    """What differs between two versions of one model; what is equal is not in it.
+
+    Attributes:
+        a: One version.
+        b: The other.
+        metrics: By name, the value of each; None where it has none.
+        tags: By name, likewise.
+        lineage: By what of the lineage, likewise: ``"run"``, ``"data"``, ``"code"``, ``"python"``,
+            and libraries by name.
+        files: By path, the digest of each, likewise.
+        flavor: Both flavors, if they differ.
+        signature: How the signature of `b` differs from that of `a`; None if one has none.
+    """
+
+    model_config = FROZEN
+
+    a: ModelVersion
+    b: ModelVersion
+    metrics: Mapping[str, tuple[float | None, float | None]] = Field(default_factory=dict)
+    tags: Mapping[str, tuple[str | None, str | None]] = Field(default_factory=dict)
+    lineage: Mapping[str, tuple[str | None, str | None]] = Field(default_factory=dict)
+    files: Mapping[str, tuple[str | None, str | None]] = Field(default_factory=dict)
+    flavor: tuple[str, str] | None = None
+    signature: SignatureChange | None = None
+
+
+class Removed(BaseModel):
+    """Bytes that no version names any more.
+
+    Attributes:
+        digest: Of the file.
+        size: In bytes.
+    """
+
+    model_config = FROZEN
+
+    digest: str
+    size: int
+
+
+class Collection(BaseModel):
+    """What `Registry.gc` removed, or would remove.
+
+    Attributes:
+        dry_run: Whether nothing was removed in fact.
+        versions: The versions that were deleted first, as ``name/number``.
+        removed: The files that were removed.
+    """
+
+    model_config = FROZEN
+
+    dry_run: bool
+    versions: tuple[str, ...] = ()
+    removed: tuple[Removed, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files that were removed."""
+        return sum(each.size for each in self.removed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,31 +5,34 @@ Every change is one transaction that also writes its line of the history, so tha
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.errors import Conflict, NotFound
+from mlopskit.registry import moves
 from mlopskit.registry.entities import RegisteredModel
+from mlopskit.registry.lines import Line
 from mlopskit.registry.tables import (
-    EPOCH,
+    LAYOUT,
     SCHEMA,
     VERSION,
-    Line,
     add_line,
     add_version,
     entry_of,
     now,
     time_of,
+    upgrade,
     version_of,
 )
 from mlopskit.sqlite import Database
 
 if TYPE_CHECKING:
     import sqlite3
-    from datetime import datetime
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlopskit.registry.entities import Action, Decision, HistoryEntry, ModelVersion, StageGraph
+    from mlopskit.registry.lines import Edit
     from mlopskit.registry.tables import Row
 
 
@@ -43,7 +46,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, actor: str, initial: str) -> None:
-        self.db = Database(path, SCHEMA, synchronous="FULL")
+        self.db = Database(path, SCHEMA, version=LAYOUT, upgrade=upgrade, synchronous="FULL")
         self._actor = actor
         self._initial = initial
 
@@ -58,8 +61,9 @@ class Ledger:
             connection.execute("begin")  # One moment for the three queries.
             try:
                 rows = connection.execute(
-                    "select m.name, m.latest, m.created, m.updated, (select count(*) from versions "
-                    "v where v.name = m.name) from models m order by m.name"
+                    "select m.name, m.description, m.tags, m.created, m.updated, count(v.version), "
+                    "max(v.version) from models m join versions v on v.name = m.name "
+                    "group by m.name order by m.name"
                 ).fetchall()
                 for name, alias, version in connection.execute(
                     "select name, alias, version from aliases order by name, alias"
@@ -80,11 +84,19 @@ class Ledger:
                 latest=latest,
                 aliases=aliases.get(name, {}),
                 stages=stages.get(name, {}),
+                tags=json.loads(tags),
+                description=description,
                 created_at=time_of(created),
                 updated_at=time_of(updated),
             )
-            for name, latest, created, updated, count in rows
+            for name, description, tags, created, updated, count, latest in rows
         ]
+
+    def names(self) -> list[str]:
+        """Return the names of all models that ever were."""
+        with self.db.errors():
+            rows = self.db.connection().execute("select name from models order by name")
+            return [name for (name,) in rows]
 
     def versions(self, name: str) -> list[ModelVersion]:
         """Return every version of a model, the first one first."""
@@ -129,25 +141,12 @@ class Ledger:
             return None
         return found[0]
 
-    def holder_at(self, name: str, stage: str, when: datetime) -> int | None:
-        """Return the version that held a stage at a time, from the history alone."""
-        inside: list[int] = []
-        until = (when - EPOCH) // timedelta(microseconds=1)
-        for version, _, before, after, at in self._moves(name):
-            if at > until:
-                break
-            if before == stage:
-                inside.remove(version)
-            if after == stage:
-                inside.append(version)
-        return inside[-1] if inside else None
-
     def history(self, name: str) -> list[HistoryEntry]:
         """Return everything that happened to a model, the first thing first."""
         with self.db.errors():
             rows = self.db.connection().execute(
-                "select id, name, version, action, alias, before, after, at, by, why, decision "
-                "from history where name = ? order by id",
+                "select id, name, version, action, alias, before, after, at, by, why, decision, "
+                "details from history where name = ? order by id",
                 [name],
             )
             found = [entry_of(row) for row in rows]
@@ -162,8 +161,9 @@ class Ledger:
         with self.db.transaction() as connection:
             created = now(connection)
             ((number,),) = connection.execute(
-                "insert into models values (?, 1, ?, ?) on conflict (name) "
-                "do update set latest = latest + 1, updated = excluded.updated returning latest",
+                "insert into models (name, latest, created, updated) values (?, 1, ?, ?) "
+                "on conflict (name) do update set latest = latest + 1, updated = excluded.updated "
+                "returning latest",
                 [name, created, created],
             ).fetchall()
             line = Line(name, number, "registered", after=self._initial)
@@ -222,7 +222,8 @@ class Ledger:
         """Put back the version that held a stage before its holder."""
         with self.db.transaction() as connection:
             holder = self.holder(name, stage)
-            earlier = self._before(name, stage, holder.version if holder else None)
+            held = holder.version if holder else None
+            earlier = moves.before(self.history(name), stage, held)
             if earlier is None:
                 whom = f"version {holder.version}" if holder else "now"
                 raise Conflict(
@@ -235,6 +236,89 @@ class Ledger:
             before = self.version(name, earlier).stage
             self._move(connection, Line(name, earlier, "rolled_back", None, before, stage, why=why))
             return self.version(name, earlier)
+
+    def edit_version(self, name: str, number: int, edit: Edit, why: str) -> ModelVersion:
+        """Change the description and the tags of a version."""
+        with self.db.transaction() as connection:
+            found = self.version(name, number)
+            description = found.description if edit.description is None else edit.description
+            connection.execute(
+                "update versions set description = ?, tags = ? where name = ? and version = ?",
+                [description, json.dumps(edit.of(found.tags)), name, number],
+            )
+            add_line(
+                connection,
+                Line(name, number, "edited", why=why, details=edit.details),
+                self._actor,
+            )
+            return self.version(name, number)
+
+    def edit_model(self, name: str, edit: Edit, why: str) -> None:
+        """Change the description and the tags of a model."""
+        with self.db.transaction() as connection:
+            self.latest(name)
+            ((before, tags),) = connection.execute(
+                "select description, tags from models where name = ?", [name]
+            ).fetchall()
+            description = before if edit.description is None else edit.description
+            connection.execute(
+                "update models set description = ?, tags = ? where name = ?",
+                [description, json.dumps(edit.of(json.loads(tags))), name],
+            )
+            line = Line(name, None, "edited", why=why, details=edit.details)
+            add_line(connection, line, self._actor)
+
+    def delete(self, name: str, numbers: Sequence[int], free: Sequence[str], why: str) -> None:
+        """Delete versions that are in a free stage and have no alias."""
+        with self.db.transaction() as connection:
+            for number in numbers:
+                found = self.version(name, number)
+                if found.stage not in free or found.aliases:
+                    raise Conflict(
+                        f"Version {number} of {name!r} was put to use meanwhile: it is in "
+                        f"{found.stage!r} with the aliases {list(found.aliases)}. "
+                        "Nothing was deleted."
+                    )
+                for table in ("attachments", "versions"):
+                    connection.execute(
+                        f"delete from {table} where name = ? and version = ?",  # noqa: S608 - two names of ours
+                        [name, number],
+                    )
+                details = {"digest": found.digest}
+                line = Line(name, number, "deleted", None, found.stage, why=why, details=details)
+                add_line(connection, line, self._actor)
+
+    def note(self, line: Line, last: int) -> HistoryEntry | None:
+        """Add a line if no other was added meanwhile."""
+        with self.db.transaction() as connection:
+            entries = self.history(line.name)
+            if entries[-1].id != last:
+                return None
+            add_line(connection, line, self._actor)
+            return self.history(line.name)[-1]
+
+    def attach(self, version: ModelVersion, kind: str, content: bytes, line: Line) -> None:
+        """Keep bytes beside a version."""
+        with self.db.transaction() as connection:
+            self.version(version.name, version.version)
+            connection.execute(
+                "insert or replace into attachments values (?, ?, ?, ?)",
+                [version.name, version.version, kind, content],
+            )
+            add_line(connection, line, self._actor)
+
+    def attachment(self, version: ModelVersion, kind: str) -> bytes | None:
+        """Return bytes that are kept beside a version."""
+        with self.db.errors():
+            row = (
+                self.db.connection()
+                .execute(
+                    "select content from attachments where name = ? and version = ? and kind = ?",
+                    [version.name, version.version, kind],
+                )
+                .fetchone()
+            )
+        return None if row is None else bytes(row[0])
 
     # Steps of a transaction.
 
@@ -264,41 +348,11 @@ class Ledger:
             rows = self.db.connection().execute(VERSION + condition, arguments).fetchall()
         return [version_of(row) for row in rows]
 
-    def _moves(self, name: str) -> list[tuple[int, str, str | None, str, int]]:
-        """Return each entry into a stage: the version, the action, where from, where to, when."""
-        with self.db.errors():
-            return (
-                self.db.connection()
-                .execute(
-                    "select version, action, before, after, at from history where name = ? and "
-                    "action in ('registered', 'promoted', 'displaced', 'rolled_back') order by id",
-                    [name],
-                )
-                .fetchall()
-            )
-
-    def _before(self, name: str, stage: str, holder: int | None) -> int | None:
-        """Return the version under the holder in the pile of those that held a stage.
-
-        A promotion puts a version on the pile; a rollback takes all above its version away.
-        """
-        pile: list[int] = []
-        for version, action, _, after, _ in self._moves(name):
-            if after == stage and action == "promoted":
-                pile.append(version)
-            elif after == stage and action == "rolled_back":
-                while pile and pile[-1] != version:
-                    pile.pop()
-        if holder in pile:
-            while pile.pop() != holder:
-                pass
-            while pile and pile[-1] == holder:
-                pile.pop()
-        return pile[-1] if pile else None
-
     def _names(self) -> list[str]:
         with self.db.errors():
-            rows = self.db.connection().execute("select name from models order by name limit 100")
+            rows = self.db.connection().execute(
+                "select distinct name from versions order by name limit 100"
+            )
             return [name for (name,) in rows]
 
     def _aliases(self, name: str) -> list[str]:

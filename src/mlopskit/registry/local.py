@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import getpass
+import fcntl
 import json
 import os
 import threading
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.capabilities import Capabilities
-from mlopskit.errors import InvalidInput, NotFound
+from mlopskit.errors import IntegrityError, NotFound
 from mlopskit.hookspecs import hookimpl
 from mlopskit.registry import blobs
+from mlopskit.registry.backend import login_name
 from mlopskit.registry.base import Registry
-from mlopskit.registry.blobs import Manifest
+from mlopskit.registry.details import manifest_of
 from mlopskit.registry.entities import StageGraph
 from mlopskit.registry.ledger import Ledger
 from mlopskit.registry.tables import Row
-from mlopskit.storage import Blobs, make_private_folder
+from mlopskit.storage import Blobs, disk_errors, make_private_folder
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.details import Details
     from mlopskit.registry.entities import (
         Decision,
         HistoryEntry,
         ModelVersion,
         RegisteredModel,
+        Removed,
         Signature,
     )
     from mlopskit.registry.flavors import Package
+    from mlopskit.registry.lines import Edit, Line
     from mlopskit.registry.references import Ref
     from mlopskit.tool import Context
 
@@ -41,15 +45,17 @@ if TYPE_CHECKING:
 TOOL = {"package": "mlopskit", "extra": "sklearn"}
 CAPABILITIES = {
     "aliases": "native",
-    "approval": "absent: promote() decides at once; ask the person before you call it",
+    "approval": "native",
     "atomic_register": "native",
     "custom_stages": "native",
+    "deduplication": "native",
     "gates": "native",
+    "gc": "native",
     "history": "native",
     "integrity": "native",
     "offline": "native",
     "remote": "absent: the registry is a folder of this machine",
-    "signing": "absent: digests show damage, and not who wrote the bytes",
+    "signing": "native",
     "stages": "native",
 }
 TABLE = Capabilities("registry", "local", CAPABILITIES)
@@ -65,6 +71,8 @@ class LocalRegistry(Registry):
         actor: Who the history names; the user's login name by default.
     """
 
+    fetch_verifies = True
+
     def __init__(
         self,
         location: str | os.PathLike[str] | None = None,
@@ -74,7 +82,7 @@ class LocalRegistry(Registry):
     ) -> None:
         self.stages = StageGraph.of(stages)
         self._location = None if location is None else Path(location).expanduser().absolute()
-        self._actor = actor
+        self.actor = login_name() if actor is None else actor
         self._lock = threading.Lock()
         self._opened: tuple[Ledger, Blobs] | None = None
 
@@ -114,41 +122,33 @@ class LocalRegistry(Registry):
         """Return everything that happened to a model, the first thing first."""
         return self._ledger.history(name)
 
-    def at(self, name: str, stage: str, when: datetime) -> ModelVersion:
-        """Return the version that held a stage at a time, as it stands now."""
-        self._check_stage(stage)
-        if not isinstance(when, datetime):
-            raise InvalidInput(f"{when!r} is no time. Pass a datetime; without a zone it is UTC.")
-        moment = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-        found = self._ledger.holder_at(name, stage, moment)
-        if found is None:
-            raise NotFound(f"version of {name!r} that held {stage!r} at", moment.isoformat())
-        return self._ledger.version(name, found)
-
     def _register(
-        self, name: str, package: Package, signature: Signature | None, details: Details
+        self,
+        name: str,
+        package: Package,
+        signature: Signature | None,
+        details: Details,
+        told: Callable[[int, int], object] | None,
     ) -> ModelVersion:
         # The bytes first: until the row is committed nobody knows of them, and equal bytes of a
-        # repetition are found again.
-        manifest = Manifest(
-            flavor=package.flavor,
-            files=blobs.store(self._blobs, package.files),
-            libraries=dict(package.libraries),
-            python=package.python,
-            signature=signature,
-        )
-        digest, _ = self._blobs.put(manifest.canonical)
-        row = Row(
-            digest=digest,
-            flavor=manifest.flavor,
-            size=manifest.size,
-            run_id=details.run_id,
-            metrics=json.dumps(details.metrics),
-            tags=json.dumps(details.tags),
-            signature=signature.model_dump_json() if signature else None,
-            description=details.description,
-        )
-        return self._ledger.add(name, row)
+        # repetition are found again. Meanwhile nothing may collect them.
+        with self._bytes_stay():
+            manifest = manifest_of(
+                package, blobs.store(self._blobs, package.files, told), signature
+            )
+            digest, _ = self._blobs.put(manifest.canonical)
+            row = Row(
+                digest=digest,
+                flavor=manifest.flavor,
+                size=manifest.size,
+                run_id=details.run_id,
+                metrics=json.dumps(details.metrics),
+                tags=json.dumps(details.tags),
+                signature=signature.model_dump_json() if signature else None,
+                description=details.description,
+                lineage=details.lineage(package).model_dump_json(),
+            )
+            return self._ledger.add(name, row)
 
     def _get(self, name: str, ref: Ref) -> ModelVersion:
         if isinstance(ref, int):
@@ -179,9 +179,61 @@ class LocalRegistry(Registry):
     def _roll_back(self, name: str, stage: str, why: str) -> ModelVersion:
         return self._ledger.roll_back(name, stage, why, self.stages)
 
-    def _fetch(self, version: ModelVersion, folder: Path) -> Manifest:
+    def _edit_version(self, name: str, version: int, edit: Edit, why: str) -> ModelVersion:
+        return self._ledger.edit_version(name, version, edit, why)
+
+    def _edit_model(self, name: str, edit: Edit, why: str) -> None:
+        self._ledger.edit_model(name, edit, why)
+
+    def _delete_versions(self, name: str, versions: Sequence[int], why: str) -> None:
+        self._ledger.delete(name, versions, self._unheld, why)
+
+    def _note(self, line: Line, last: int) -> HistoryEntry | None:
+        return self._ledger.note(line, last)
+
+    def _attach(self, version: ModelVersion, kind: str, content: bytes, line: Line) -> None:
+        self._ledger.attach(version, kind, content, line)
+
+    def _attachment(self, version: ModelVersion, kind: str) -> bytes | None:
+        return self._ledger.attachment(version, kind)
+
+    def _all_models(self) -> list[str]:
+        return self._ledger.names()
+
+    def _manifest(self, version: ModelVersion) -> bytes:
+        what = f"The manifest of version {version.version} of {version.name!r}"
+        try:
+            return self._blobs.verify(version.digest).read_bytes()
+        except NotFound as exc:
+            raise IntegrityError(what, version.digest, "missing") from exc
+
+    def _fetch(self, version: ModelVersion, manifest: Manifest, folder: Path) -> None:
         what = f"version {version.version} of {version.name!r}"
-        return blobs.fetch(self._blobs, version.digest, folder, what)
+        blobs.fetch(self._blobs, manifest, folder, what)
+
+    def _collect(self, keep: Iterable[str], *, dry_run: bool) -> list[Removed]:
+        with self._bytes_stay(alone=True):
+            needed = set(keep)
+            for name in self._ledger.names():  # Registered since the question was asked.
+                with suppress(NotFound):
+                    needed |= {each.digest for each in self._ledger.versions(name)}
+            return blobs.collect(self._blobs, needed, dry_run=dry_run)
+
+    @contextmanager
+    def _bytes_stay(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold the lock under which bytes that no version names yet are not collected.
+
+        The system lets go of it when a process dies.
+        """
+        path = self._blobs_lock
+        with disk_errors(path):
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with disk_errors(path):
+                fcntl.flock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
 
     @property
     def _ledger(self) -> Ledger:
@@ -191,6 +243,10 @@ class LocalRegistry(Registry):
     def _blobs(self) -> Blobs:
         return self._store()[1]
 
+    @property
+    def _blobs_lock(self) -> Path:
+        return self._blobs.root.with_name("blobs.lock")
+
     def _store(self) -> tuple[Ledger, Blobs]:
         if self._opened is not None:
             return self._opened
@@ -199,16 +255,9 @@ class LocalRegistry(Registry):
                 # The home may have been relative, and the working folder may change.
                 folder = self._location or Path(self.context.home).absolute() / "registry"
                 make_private_folder(folder)
-                ledger = Ledger(folder / "registry.db", self._actor or _user(), self.stages.initial)
+                ledger = Ledger(folder / "registry.db", self.actor, self.stages.initial)
                 self._opened = (ledger, Blobs(folder / "blobs"))
             return self._opened
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # A container's user often has no name.
-        return f"uid {os.getuid()}"
 
 
 @hookimpl

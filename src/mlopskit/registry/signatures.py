@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, MissingDependency
-from mlopskit.registry.entities import Signature, TensorSpec
+from mlopskit.registry.entities import Signature, SignatureChange, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +36,62 @@ def infer_signature(inputs: Any, outputs: Any = None) -> Signature:
         inputs=_specs(inputs, "input"),
         outputs=() if outputs is None else _specs(outputs, "output"),
     )
+
+
+# What a caller may send where the earlier model took the narrower: NumPy's safe casts by value.
+_WIDER: Final[Mapping[str, frozenset[str]]] = {
+    "bool": frozenset(),
+    "int8": frozenset(["int16", "int32", "int64"]),
+    "int16": frozenset(["int32", "int64"]),
+    "int32": frozenset(["int64"]),
+    "uint8": frozenset(["uint16", "uint32", "uint64", "int16", "int32", "int64"]),
+    "uint16": frozenset(["uint32", "uint64", "int32", "int64"]),
+    "uint32": frozenset(["uint64", "int64"]),
+    "float16": frozenset(["float32", "float64"]),
+    "float32": frozenset(["float64"]),
+}
+
+
+def compare_signatures(earlier: Signature, later: Signature) -> SignatureChange:
+    """Return what changes for those who ask a model.
+
+    A caller of the earlier model can ask the later one if it takes the same inputs by name, each of
+    the same type or a wider one and of the same shape or a looser one, and can read it if every
+    output it knew is there, of the same type and shape. Outputs may be added.
+    """
+    breaks: list[str] = []
+    additions: list[str] = []
+    before, after = _by_name(earlier.inputs), _by_name(later.inputs)
+    breaks += [f"The input {name!r} is gone." for name in before.keys() - after.keys()]
+    breaks += [f"The input {name!r} is new." for name in after.keys() - before.keys()]
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if old.dtype != new.dtype:
+            wider = new.dtype in _WIDER.get(old.dtype, ())
+            says = f"The input {name!r} was {old.dtype} and is {new.dtype}."
+            (additions if wider else breaks).append(says)
+        if old.shape != new.shape:
+            looser = len(old.shape) == len(new.shape) and all(
+                b in (a, -1) for a, b in zip(old.shape, new.shape, strict=True)
+            )
+            says = f"The input {name!r} had the shape {old.shape} and has {new.shape}."
+            (additions if looser else breaks).append(says)
+    before, after = _by_name(earlier.outputs), _by_name(later.outputs)
+    breaks += [f"The output {name!r} is gone." for name in before.keys() - after.keys()]
+    additions += [f"The output {name!r} is new." for name in after.keys() - before.keys()]
+    for name in before.keys() & after.keys():
+        old, new = before[name], after[name]
+        if (old.dtype, old.shape) != (new.dtype, new.shape):
+            breaks.append(
+                f"The output {name!r} was {old.dtype} {old.shape} and is {new.dtype} {new.shape}."
+            )
+    return SignatureChange(
+        compatible=not breaks, breaks=tuple(sorted(breaks)), additions=tuple(sorted(additions))
+    )
+
+
+def _by_name(specs: tuple[TensorSpec, ...]) -> dict[str, TensorSpec]:
+    return {spec.name: spec for spec in specs}
 
 
 def _specs(given: Any, name: str) -> tuple[TensorSpec, ...]:

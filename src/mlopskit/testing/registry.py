@@ -33,6 +33,7 @@ from mlopskit.registry import (
     at_most,
     better_than,
 )
+from mlopskit.testing.registry_upkeep import RegistryUpkeep
 from mlopskit.testing.tool import ToolContract
 from mlopskit.tool import Context
 
@@ -74,7 +75,7 @@ class Canary:
         return Path.write_text, (self.path, "sang")
 
 
-class RegistryContract(ToolContract):
+class RegistryContract(RegistryUpkeep, ToolContract):
     """Subclass this, and give it a `registry` fixture that returns an empty registry.
 
     The registry has the default stages.

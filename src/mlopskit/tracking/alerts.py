@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PrivateAttr, ValidationError
 
+from mlopskit import filters
 from mlopskit.errors import InvalidInput
-from mlopskit.tracking import filters
 from mlopskit.tracking.entities import RunEvent, RunRecord
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
 
+from mlopskit import filters
 from mlopskit.addresses import fetch
 from mlopskit.errors import (
     Conflict,
@@ -28,7 +29,6 @@ from mlopskit.errors import (
 from mlopskit.names import check_label, check_path
 from mlopskit.storage import digest_of, make_private_folder
 from mlopskit.tool import Tool
-from mlopskit.tracking import filters
 from mlopskit.tracking.alerts import AlertRules
 from mlopskit.tracking.entities import ArtifactUse, RunList, Started, SyncReport
 from mlopskit.tracking.outbox import Outbox
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tracking.entities import Artifact, Batch, Experiment, MetricHistory, RunRecord
-    from mlopskit.tracking.filters import Filter, Order
     from mlopskit.tracking.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -370,7 +370,7 @@ class Tracker(Tool):
 
         Args:
             where: A filter such as ``metrics.loss < 0.1 and params.model = 'cnn'``; see
-                `mlopskit.tracking.filters`.
+                `mlopskit.filters`.
             experiment: Only runs of this experiment.
             order_by: Such as ``"metrics.loss desc"``; runs without the value come last.
             limit: At most so many; None for all. `RunList.truncated` says whether there are more.

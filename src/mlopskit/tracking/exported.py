@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from mlopskit import filters
 from mlopskit.errors import IntegrityError, InvalidInput, MissingDependency, NotFound
 from mlopskit.names import check_path
 from mlopskit.storage import digest_of
-from mlopskit.tracking import filters
 from mlopskit.tracking.entities import Artifact, MetricHistory, RunRecord
 from mlopskit.tracking.export import ABOUT, ARTIFACTS, CSV, FORMAT, PARQUET, loose
 from mlopskit.tracking.values import unpack

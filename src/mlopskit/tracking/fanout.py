@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tracking.entities import (
         Artifact,
         ArtifactUse,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
         MetricHistory,
         RunRecord,
     )
-    from mlopskit.tracking.filters import Filter, Order
 
 READING = ("artifact_inputs", "foreign_runs", "offline")
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from sqlite3 import Connection
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch
-    from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {"package": "mlopskit", "extra": "local", "requires": {}}
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.tracking.filters import Both, Comparison, In, IsNull, Like, Not
+from mlopskit.filters import Both, Comparison, In, IsNull, Like, Not
 from mlopskit.tracking.local_series import nearest
 from mlopskit.tracking.values import to_json
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from sqlite3 import Connection
 
-    from mlopskit.tracking.filters import Field, Filter, Order
+    from mlopskit.filters import Field, Filter, Order
 
 # Times, and the status (which may yet turn out to be lost), are not compared here.
 COLUMNS: Final[Mapping[str, str]] = {

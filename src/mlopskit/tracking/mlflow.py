@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run as MlflowRun
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, MetricHistory, Number, RunRecord
-    from mlopskit.tracking.filters import Filter, Order
 
 TOOL = {
     "package": "mlflow",

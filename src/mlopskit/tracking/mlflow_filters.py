@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from mlopskit.filters import Both, Comparison, IsNull, Not
 from mlopskit.tracking.escapes import key_to_store, param_to_text, tag_to_text
-from mlopskit.tracking.filters import Both, Comparison, IsNull, Not
 from mlopskit.tracking.mlflow_layout import LONGEST_PARAM, OWN, RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mlopskit.tracking.filters import Field, Filter, Order
+    from mlopskit.filters import Field, Filter, Order
 
     KeptApart = Callable[[str, str], bool]
 

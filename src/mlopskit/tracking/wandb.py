@@ -31,9 +31,9 @@ from mlopskit.tracking.wandb_writer import Writer, begun, ends, unknown
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Artifact, Batch, MetricHistory, RunRecord
-    from mlopskit.tracking.filters import Filter, Order
     from mlopskit.tracking.wandb_writer import Open
 
 TOOL = {

@@ -28,8 +28,8 @@ from mlopskit.tracking.wandb_files import OfflineRun, RunFile, by_id, find_runs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mlopskit.filters import Filter
     from mlopskit.tracking.entities import MetricHistory, RunRecord
-    from mlopskit.tracking.filters import Filter
     from mlopskit.tracking.wandb_files import LoggedArtifact
     from mlopskit.tracking.wandb_kept import Kept
     from mlopskit.tracking.wandb_writer import Open

@@ -26,8 +26,8 @@ from mlopskit.tracking.wandb_service import BROKEN, service
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlopskit.filters import Filter
     from mlopskit.tracking.entities import MetricHistory, RunRecord
-    from mlopskit.tracking.filters import Filter
     from mlopskit.tracking.wandb_kept import Kept
     from mlopskit.tracking.wandb_writer import Open
 

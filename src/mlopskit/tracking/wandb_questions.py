@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlopskit.errors import BackendError, Unavailable
+from mlopskit.filters import Both, Comparison, In
 from mlopskit.tracking import wandb_kept
-from mlopskit.tracking.filters import Both, Comparison, In
 
 if TYPE_CHECKING:
-    from mlopskit.tracking.filters import Filter
+    from mlopskit.filters import Filter
 
 REACHED_FOR_S: Final = 5.0
 VIEWER: Final = "query Viewer { viewer { id entity username } }"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from mlopskit.errors import InvalidInput
-from mlopskit.tracking import RunRecord
-from mlopskit.tracking.filters import (
+from mlopskit.filters import (
     Both,
     Comparison,
     Field,
@@ -22,6 +21,7 @@ from mlopskit.tracking.filters import (
     parse,
     parse_order,
 )
+from mlopskit.tracking import RunRecord
 
 pytestmark = pytest.mark.core
 

@@ -1,15 +1,14 @@
-"""The one filter language, whichever tracker is behind.
+"""The one filter language of runs, models and versions, whichever backend is behind.
 
 Comparisons of a field with a literal, joined by ``and``, ``or``, ``not`` and parentheses::
 
     metrics.loss < 0.1 and (params.model = 'cnn' or tags.`best of` = 'yes')
     params.layers in (2, 4) and name like 'night%' and not metrics.auc is null
 
-* Fields: ``params.<key>``, ``metrics.<key>`` (the value at the last step), ``tags.<key>``, and the
-  attributes ``id``, ``name``, ``experiment``, ``status``, ``parent_id``, ``group``, ``job_type``,
-  ``notes``, ``started_at``, ``ended_at`` (also as ``attributes.<name>``). A key with blanks or
-  operators in it is written in backticks or double quotes. ``params.model.depth`` reaches into a
-  nested param.
+* Fields: ``params.<key>``, ``metrics.<key>`` (of a run the value at the last step),
+  ``tags.<key>``, and the attributes of what is looked for (also as ``attributes.<name>``); see
+  `RUNS`, and `mlopskit.registry.search`. A key with blanks or operators in it is written in
+  backticks or double quotes. ``params.model.depth`` reaches into a nested param.
 * Operators: ``= == != <> < <= > >=``, ``[not] in (...)``, ``[not] like`` and ``ilike`` with ``%``
   and ``_``, ``is [not] null``.
 * Literals: numbers, ``nan``, ``inf``, ``true``, ``false``, texts in single or double quotes, in
@@ -27,15 +26,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from mlopskit.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mlopskit.tracking.entities import RunRecord
-
+_Record = TypeVar("_Record")
 Kind = Literal["params", "metrics", "tags", "attributes"]
 KINDS: Final[Mapping[str, Kind]] = {
     "params": "params",
@@ -47,17 +45,32 @@ KINDS: Final[Mapping[str, Kind]] = {
     "attributes": "attributes",
     "attribute": "attributes",
 }
-ATTRIBUTES: Final = (
-    "id",
-    "name",
-    "experiment",
-    "status",
-    "parent_id",
-    "group",
-    "job_type",
-    "notes",
-    "started_at",
-    "ended_at",
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What a filter of one kind of record may ask about.
+
+    Attributes:
+        kinds: Those of ``params``, ``metrics`` and ``tags`` that the records have.
+        attributes: The names of their other fields.
+    """
+
+    kinds: tuple[Kind, ...]
+    attributes: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """The fields as an error names them."""
+        return ", ".join([*(f"{kind}.<key>" for kind in self.kinds), *self.attributes])
+
+
+RUNS: Final = Vocabulary(
+    ("params", "metrics", "tags"),
+    (
+        *("id", "name", "experiment", "status", "parent_id", "group", "job_type", "notes"),
+        *("started_at", "ended_at"),
+    ),
 )
 DEEPEST: Final = 100
 _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -147,18 +160,18 @@ class Order:
     descending: bool = False
 
 
-def parse(text: str) -> Filter | None:
-    """Read a filter; None for an empty text, which every run matches.
+def parse(text: str, of: Vocabulary = RUNS) -> Filter | None:
+    """Read a filter; None for an empty text, which every record matches.
 
     Raises:
         InvalidInput: If it cannot be read, pointing at the column.
     """
-    return _parsed(_checked(text))
+    return _parsed(_checked(text), of)
 
 
 @lru_cache(maxsize=256)  # A page that refreshes asks the same again and again.
-def _parsed(text: str) -> Filter | None:
-    parser = _Parser(text)
+def _parsed(text: str, of: Vocabulary) -> Filter | None:
+    parser = _Parser(text, of)
     if parser.ended:
         return None
     found = parser.either(0)
@@ -166,18 +179,18 @@ def _parsed(text: str) -> Filter | None:
     return found
 
 
-def parse_order(texts: Sequence[str]) -> list[Order]:
+def parse_order(texts: Sequence[str], of: Vocabulary = RUNS) -> list[Order]:
     """Read sort keys such as ``metrics.loss desc``.
 
     Raises:
         InvalidInput: If one cannot be read, pointing at the column.
     """
-    return [_Parser(_checked(text)).order() for text in texts]
+    return [_Parser(_checked(text), of).order() for text in texts]
 
 
-def matches(where: Filter, run: RunRecord) -> bool:
-    """Tell whether a run matches a filter."""
-    return _holds(where, run) is True
+def matches(where: Filter, record: Any) -> bool:
+    """Tell whether a record of the vocabulary, such as a run, matches a filter."""
+    return _holds(where, record) is True
 
 
 def fields(where: Filter) -> list[Field]:
@@ -189,24 +202,24 @@ def fields(where: Filter) -> list[Field]:
     return [where.field]
 
 
-def ordered(runs: Iterable[RunRecord], keys: Sequence[Order]) -> list[RunRecord]:
-    """Sort runs; NaN and then those without a value come last, equal ones stay in their order."""
-    found = list(runs)
+def ordered(records: Iterable[_Record], keys: Sequence[Order]) -> list[_Record]:
+    """Sort records; NaN and then those without a value come last, equal ones keep their order."""
+    found = list(records)
     for key in reversed(keys):
-        values = [(value_of(key.field, run), run) for run in found]
-        there = [(value, run) for value, run in values if value is not None and value == value]  # noqa: PLR0124 - NaN
+        values = [(value_of(key.field, each), each) for each in found]
+        there = [(value, each) for value, each in values if value is not None and value == value]  # noqa: PLR0124 - NaN
         there.sort(key=lambda pair: _rank(pair[0]), reverse=key.descending)
-        found = [run for _, run in there]
-        found += [run for value, run in values if value != value]  # noqa: PLR0124 - NaN
-        found += [run for value, run in values if value is None]
+        found = [each for _, each in there]
+        found += [each for value, each in values if value != value]  # noqa: PLR0124 - NaN
+        found += [each for value, each in values if value is None]
     return found
 
 
-def value_of(field: Field, run: RunRecord) -> Any:
-    """Return what a run has for a field, or None."""
+def value_of(field: Field, record: Any) -> Any:
+    """Return what a record has for a field, or None."""
     if field.kind == "attributes":
-        return getattr(run, field.key)
-    values: Mapping[str, Any] = getattr(run, field.kind)
+        return getattr(record, field.key)
+    values: Mapping[str, Any] = getattr(record, field.kind)
     if field.key in values or field.kind != "params":
         return values.get(field.key)
     return _nested(values, field.key)
@@ -220,13 +233,13 @@ def _nested(values: Any, path: str) -> Any:
     return values
 
 
-def _holds(where: Filter, run: RunRecord) -> bool | None:
+def _holds(where: Filter, record: Any) -> bool | None:
     if isinstance(where, Both):
-        return _joined(where, run)
+        return _joined(where, record)
     if isinstance(where, Not):
-        inner = _holds(where.part, run)
+        inner = _holds(where.part, record)
         return None if inner is None else not inner
-    value = value_of(where.field, run)
+    value = value_of(where.field, record)
     if isinstance(where, IsNull):
         return value is None
     return None if value is None else _answered(where, value)
@@ -240,11 +253,11 @@ def _answered(where: Comparison | In | Like, value: Any) -> bool:
     return _compared(value, where.sign, where.value)
 
 
-def _joined(where: Both, run: RunRecord) -> bool | None:
+def _joined(where: Both, record: Any) -> bool | None:
     decided = where.word == "or"
     unknown = False
     for part in where.parts:
-        inner = _holds(part, run)
+        inner = _holds(part, record)
         if inner is decided:
             return decided
         unknown = unknown or inner is None
@@ -300,8 +313,9 @@ class _Token:
 class _Parser:
     """Reads one text by recursive descent: or, and, not, comparison."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, of: Vocabulary) -> None:
         self._text = text
+        self._of = of
         self._tokens = self._split()
         self._at = 0
 
@@ -378,13 +392,13 @@ class _Parser:
             if key[0] in '`"':
                 key = key[1:-1].replace('""', '"') if key[0] == '"' else key[1:-1]
             kind = KINDS[head.lower()]
-            if kind != "attributes" or key in ATTRIBUTES:
+            if kind in self._of.kinds or (kind == "attributes" and key in self._of.attributes):
                 return Field(kind, key)
-        elif token.text in ATTRIBUTES:
+        elif token.text in self._of.attributes:
             self._at += 1
             return Field("attributes", token.text)
         self._at = self._tokens.index(token)
-        raise self._wrong(f"params.<key>, metrics.<key>, tags.<key> or {', '.join(ATTRIBUTES)}")
+        raise self._wrong(f"one of {self._of.words}")
 
     def _several(self) -> tuple[Any, ...]:
         if not self._take("sign", "("):
