@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING
 
@@ -92,3 +93,136 @@ def test_an_empty_registry_says_so_beside_the_output(cli: Callable[..., Done]) -
     assert done.code == 0, done.err
     assert done.records == []
     assert done.err.startswith("There are no models.")
+
+
+@pytest.mark.usefixtures("models")
+def test_the_history_alone_is_a_log(cli: Callable[..., Done]) -> None:
+    done = cli("models", "log", "churn")
+    assert [each[2] for each in done.records] == [
+        "registered",
+        "registered",
+        "alias set @champion",
+        "promoted",
+        "refused",
+    ]
+    assert len(cli("models", "log", "churn", "2").records) == 2
+    assert len(json.loads(cli("models", "log", "churn", "--json").out)) == 5
+
+
+def test_a_model_that_is_called_like_a_command_can_be_shown(
+    tmp_path: Path, cli: Callable[..., Done]
+) -> None:
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"a")
+    with mk.load() as kit:
+        kit.registry.register("log", file)
+
+    assert cli("models", "show", "log").records[0][:2] == ["VERSION", "STAGE"]
+    assert cli("models", "log").code == 2
+    assert cli("models", "--home", str(tmp_path / "other")).code == 0
+
+
+@pytest.mark.usefixtures("models")
+def test_versions_are_searched_and_compared(cli: Callable[..., Done]) -> None:
+    done = cli("models", "search", "metrics.auc > 0.5")
+    assert [each[:2] for each in done.records] == [["churn", "2"]]
+    assert "column 1" in cli("models", "search", "params.lr > 0.5").err
+    both = cli("models", "compare", "churn", "1", "latest")
+    assert ["auc", "0.30000000000000004", "0.75"] in both.records
+    assert "Files" in both.out
+    same = cli("models", "compare", "churn", "@champion", "production")
+    assert "differs" in same.err
+
+
+@pytest.mark.usefixtures("models")
+def test_the_holder_of_another_time_is_shown(cli: Callable[..., Done]) -> None:
+    assert cli("models", "at", "churn", "production", "2999-01-01").records[0][0] == "1"
+    gone = cli("models", "at", "churn", "production", "2001-01-01")
+    assert gone.code == 1
+    assert "2001" in gone.err
+    assert cli("models", "at", "churn", "production", "yesterday").code == 2
+
+
+@pytest.mark.usefixtures("models")
+def test_files_are_downloaded(tmp_path: Path, cli: Callable[..., Done]) -> None:
+    done = cli("models", "download", "churn", "2", str(tmp_path / "out"))
+    assert done.out.strip() == str(tmp_path / "out")
+    assert (tmp_path / "out" / "2.bin").read_bytes() == b"modelmodel"
+    assert cli("models", "download", "churn", "2", str(tmp_path / "out")).code == 1
+
+
+@pytest.mark.usefixtures("models")
+def test_aliases_move_and_go(cli: Callable[..., Done]) -> None:
+    assert cli("models", "alias", "churn", "champion", "2").records[0][0] == "2"
+    assert cli("models", "alias", "churn", "champion").code == 2
+    assert cli("models", "alias", "churn", "champion", "--delete").code == 0
+    assert cli("models", "alias", "churn", "champion", "--delete").code == 1
+    with mk.load() as kit:
+        assert kit.registry.get_model("churn").aliases == {}
+
+
+@pytest.mark.usefixtures("models")
+def test_a_stage_is_rolled_back(cli: Callable[..., Done]) -> None:
+    with mk.load() as kit:
+        kit.registry.promote("churn", 2, "production")
+    done = cli("models", "rollback", "churn", "production", "--why", "slow")
+    assert done.records[0][:2] == ["1", "production"]
+    assert "slow" in cli("models", "log", "churn").out
+
+
+@pytest.mark.usefixtures("models")
+def test_models_and_versions_are_edited(cli: Callable[..., Done]) -> None:
+    assert cli("models", "edit", "churn", "2", "--tag", "team=a=b", "--tag", "x=").code == 0
+    assert cli("models", "edit", "churn", "2", "--untag", "x", "--description", "new").code == 0
+    assert cli("models", "edit", "churn", "--description", "who leaves").code == 0
+    assert cli("models", "edit", "churn").code == 2
+    assert "KEY=TEXT" in cli("models", "edit", "churn", "--tag", "team").err
+    with mk.load() as kit:
+        version = kit.registry.get_version("churn", 2)
+        assert (version.tags, version.description) == ({"team": "a=b"}, "new")
+        assert kit.registry.get_model("churn").description == "who leaves"
+
+
+@pytest.mark.usefixtures("models")
+def test_deleting_asks_first(cli: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> None:
+    def answers(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+    answers("n\n")
+    refused = cli("models", "delete", "churn", "2")
+    assert refused.code == 1
+    assert refused.err.endswith("Nothing was deleted.\n")
+    answers("")
+    assert cli("models", "delete", "churn", "2").code != 0
+    assert cli("models", "delete", "churn", "1", "--yes").code == 1  # It is in production.
+    answers("y\n")
+    assert cli("models", "delete", "churn", "2").code == 0
+    with mk.load() as kit:
+        assert [each.version for each in kit.registry.list_versions("churn")] == [1]
+
+
+@pytest.mark.usefixtures("models")
+def test_bytes_are_collected_only_when_it_is_asked_for(cli: Callable[..., Done]) -> None:
+    cli("models", "delete", "churn", "2", "--yes")
+    planned = json.loads(cli("models", "gc", "--window", "0", "--json").out)
+    assert planned["dry_run"] is True
+    assert len(planned["removed"]) == 2  # The file and the manifest.
+    done = cli("models", "gc", "--window", "0", "--apply")
+    assert len(done.records) == 2
+    assert done.err.startswith("Removed 2 files")
+    assert cli("models", "gc", "--window", "0").records == []
+
+
+@pytest.mark.usefixtures("models")
+def test_requests_are_made_listed_and_decided(cli: Callable[..., Done]) -> None:
+    assert "Nothing waits" in cli("models", "pending").err
+    made = cli("models", "request", "churn", "2", "production", "--why", "better", "--by", "ada")
+    (record,) = made.records
+    number = record[0]
+    assert cli("models", "pending", "churn").records[0][0] == number
+    own = cli("models", "approve", "churn", number, "--by", "ada")
+    assert own.code == 1
+    assert "Another person" in own.err
+    assert "approved" in cli("models", "approve", "churn", number, "--by", "grace").out
+    assert cli("models", "reject", "churn", number, "--by", "grace").code == 1
+    assert cli("models", "request", "churn", "2", "production").code == 2

@@ -28,7 +28,7 @@ COMMANDS: Final = {
     "transfer": ("transfer", "Copy tracked runs from one tracker to another."),
     "sweep": ("sweep", "Search the params that a W&B sweep file describes."),
     "sync": ("sync", "Deliver what tracked runs left undelivered."),
-    "models": ("registry", "List registered models, or the versions and history of one."),
+    "models": ("models", "List registered models, show one, and change what stands where."),
     "features": ("features", "List feature views, or show one."),
 }
 

@@ -44,7 +44,7 @@ class Group(click.Group):
     Args:
         name: The program's name.
         table: For each command its module below ``mlopskit.cli``, which has the command under the
-            name ``command``, and one line of help.
+            name ``command`` or the one after a colon, and one line of help.
         more: What `click.Group` takes.
     """
 
@@ -71,8 +71,9 @@ class Group(click.Group):
         """Import one command."""
         if cmd_name not in self._table:
             return None
-        module, line = self._table[cmd_name]
-        found: click.Command = import_module(f"mlopskit.cli.{module}").command
+        place, line = self._table[cmd_name]
+        module, _, name = place.partition(":")
+        found: click.Command = getattr(import_module(f"mlopskit.cli.{module}"), name or "command")
         found.name, found.short_help = cmd_name, line
         return found
 

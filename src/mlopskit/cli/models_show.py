@@ -1,4 +1,4 @@
-"""``mlopskit models``: what is registered, where it stands, and how it came there."""
+"""``mlopskit models show`` and ``log``: what is registered, and how it came where it stands."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ STYLES = {
     "refused": "red",
     "rolled_back": "yellow",
     "displaced": "dim",
+    "deleted": "red",
+    "approved": "green",
+    "rejected": "red",
 }
 
 
@@ -45,6 +48,41 @@ def command(name: str | None, *, as_json: bool) -> None:
         else:
             versions, history = registry.list_versions(name), registry.history(name)
             _show_one(name, versions, history, as_json=as_json)
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.argument("number", type=int, required=False)
+@json_option()
+def log(name: str, number: int | None, *, as_json: bool) -> None:
+    """Show everything that happened to the model called NAME, or to its version NUMBER."""
+    with kit() as opened:
+        history = opened.registry.history(name)
+    kept = [each for each in history if number is None or each.version == number]
+    if as_json:
+        print_json([each.model_dump() for each in kept])
+        return
+    if not kept:
+        remark(f"Nothing happened to a version {number} of {name!r}.")
+    show_history(kept)
+
+
+def show_history(history: Sequence[HistoryEntry]) -> None:
+    """Print entries of the history as a table."""
+    table(
+        ["when", "version", "what", "from", "to", "by", "why"],
+        [_history_row(each) for each in history],
+        whole=("when",),
+    )
+
+
+def show_versions(versions: Sequence[ModelVersion], *, named: bool = False) -> None:
+    """Print versions as a table, with their models' names where there are several."""
+    columns = ["version", "stage", "aliases", "registered", "metrics", "flavor", "run"]
+    table(
+        [*(["model"] if named else []), *columns, "description"],
+        [[*([each.name] if named else []), *_version_row(each)] for each in versions],
+    )
 
 
 def _show_all(registry: Registry, *, as_json: bool) -> None:
@@ -77,17 +115,10 @@ def _show_one(
         )
         return
     heading(name)
-    table(
-        ["version", "stage", "aliases", "registered", "metrics", "flavor", "run", "description"],
-        [_version_row(each) for each in versions],
-    )
+    show_versions(versions)
     line()
     heading("History")
-    table(
-        ["when", "version", "what", "from", "to", "by", "why"],
-        [_history_row(each) for each in history],
-        whole=("when",),
-    )
+    show_history(history)
 
 
 def _model_row(model: RegisteredModel, latest: ModelVersion) -> list[Cell]:
@@ -121,10 +152,10 @@ def _history_row(entry: HistoryEntry) -> list[Cell]:
     reasons = entry.decision.reasons if entry.decision is not None else ()
     return [
         moment(entry.at),
-        str(entry.version),
+        None if entry.version is None else str(entry.version),
         Styled(f"{what} @{entry.alias}" if entry.alias else what, STYLES.get(entry.action, "")),
         entry.before,
         entry.after,
-        entry.by,
+        str(entry.details.get("by", entry.by)),
         "; ".join(each for each in (entry.why, *reasons) if each),
     ]
