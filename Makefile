@@ -30,6 +30,8 @@ bench: .venv/.dev
 kills: .venv/.dev
 	@$(BIN)/python tests/tracking/kills.py --kills 1000 $(ARGS)
 	@$(BIN)/python tests/tracking/transfers.py --runs 10000 --kills 20
+	@$(BIN)/python tests/registry/kills.py --kills 500
+	@$(BIN)/python tests/registry/damage.py --cases 2000
 
 soak: .venv/.dev
 	@$(BIN)/python tests/tracking/soak.py --runs 20000 $(ARGS)

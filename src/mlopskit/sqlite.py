@@ -34,6 +34,8 @@ class Database:
         upgrade: Brings a file of the layout that it is given to this one, in one transaction; what
             it does not bring there is refused.
         synchronous: ``"FULL"`` survives power loss at every commit, ``"NORMAL"`` at every `sync`.
+        check_up_to: A file of at most so many bytes is looked through for broken pages when it is
+            first opened.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Database:
         version: int = 1,
         upgrade: Callable[[sqlite3.Connection, int], None] | None = None,
         synchronous: Literal["NORMAL", "FULL"] = "FULL",
+        check_up_to: int = 0,
     ) -> None:
         self.path = path
         self._schema = schema
@@ -55,6 +58,7 @@ class Database:
         self._open: WeakSet[_Held] = WeakSet()
         self._inherited: list[_Held] = []
         self._closed = False
+        self._unchecked = check_up_to
 
     def connection(self) -> sqlite3.Connection:
         """Return this thread's connection, in autocommit mode, opened at its first use.
@@ -134,6 +138,7 @@ class Database:
         )
         try:
             self._prepare(connection)
+            self._check(connection)
         except BaseException:
             connection.close()
             raise
@@ -143,6 +148,7 @@ class Database:
         connection.execute(f"pragma synchronous = {self._synchronous}")
         connection.execute("pragma foreign_keys = on")
         connection.execute("pragma trusted_schema = off")
+        connection.execute("pragma cell_size_check = on")
         if self._stored_version(connection) == self._version:
             return
         # The switch to WAL takes an exclusive lock and ignores the timeout, so one at a time.
@@ -151,7 +157,7 @@ class Database:
             connection.execute("begin immediate")
             stored = self._stored_version(connection)
             if stored == 0:
-                for statement in _statements(self._schema):
+                for statement in statements(self._schema):
                     connection.execute(statement)
                 connection.execute(f"pragma user_version = {self._version}")
             elif stored < self._version and self._upgrade is not None:
@@ -164,6 +170,17 @@ class Database:
                 f"{self.path} has the layout {stored}, and this version of mlopskit reads "
                 f"{self._version}. Use the version that wrote it, or another home."
             )
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        (pages,), (size,) = (
+            connection.execute(f"pragma {name}").fetchone() for name in ("page_count", "page_size")
+        )
+        if not 0 < pages * size <= self._unchecked:
+            return
+        self._unchecked = 0
+        (found,) = connection.execute("pragma integrity_check(1)").fetchone()
+        if found != "ok":
+            raise StorageError(f"{self.path} is damaged: {found}. Put a copy in its place.")
 
     @staticmethod
     def _stored_version(connection: sqlite3.Connection) -> int:
@@ -204,7 +221,8 @@ def _make_private(path: Path) -> None:
         os.unlink(name)
 
 
-def _statements(script: str) -> Iterator[str]:
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script, a trigger with its body as one."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -242,6 +242,10 @@ EARLIER = (
     "alter table models drop column tags",
     "alter table versions drop column lineage",
     "alter table history drop column details",
+    *(
+        f"alter table {table} drop column seal"
+        for table in ("models", "versions", "aliases", "history")
+    ),
     KEPT,
     FINAL,
     "pragma user_version = 1",

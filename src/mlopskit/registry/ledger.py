@@ -6,19 +6,22 @@ Every change is one transaction that also writes its line of the history, so tha
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import Conflict, NotFound
 from mlopskit.registry import moves
 from mlopskit.registry.entities import RegisteredModel
 from mlopskit.registry.lines import Line
+from mlopskit.registry.seals import check, reseal, seal_of
 from mlopskit.registry.tables import (
+    ENTRIES,
     LAYOUT,
+    MODELS,
     SCHEMA,
     VERSION,
     add_line,
     add_version,
-    entry_of,
+    entries_of,
     now,
     time_of,
     upgrade,
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
     from mlopskit.registry.tables import Row
 
 
+# A larger file is not read whole when it is opened: that would take more than a moment.
+CHECKED_BYTES: Final = 16 << 20
+
+
 class Ledger:
     """The tables of one registry.
 
@@ -46,7 +53,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, actor: str, initial: str) -> None:
-        self.db = Database(path, SCHEMA, version=LAYOUT, upgrade=upgrade, synchronous="FULL")
+        self.db = Database(path, SCHEMA, version=LAYOUT, upgrade=upgrade, check_up_to=CHECKED_BYTES)
         self._actor = actor
         self._initial = initial
 
@@ -54,43 +61,13 @@ class Ledger:
 
     def models(self) -> list[RegisteredModel]:
         """Return every model, by name."""
-        aliases: dict[str, dict[str, int]] = {}
-        stages: dict[str, dict[str, int]] = {}
         with self.db.errors():
             connection = self.db.connection()
-            connection.execute("begin")  # One moment for the three queries.
+            connection.execute("begin")  # One moment for all queries.
             try:
-                rows = connection.execute(
-                    "select m.name, m.description, m.tags, m.created, m.updated, count(v.version), "
-                    "max(v.version) from models m join versions v on v.name = m.name "
-                    "group by m.name order by m.name"
-                ).fetchall()
-                for name, alias, version in connection.execute(
-                    "select name, alias, version from aliases order by name, alias"
-                ):
-                    aliases.setdefault(name, {})[alias] = version
-                for name, stage, version in connection.execute(
-                    "select name, stage, version from versions where stage <> ? "
-                    "order by name, entered",
-                    [self._initial],
-                ):
-                    stages.setdefault(name, {})[stage] = version
+                return self._models(connection)
             finally:
                 connection.execute("commit")
-        return [
-            RegisteredModel(
-                name=name,
-                versions=count,
-                latest=latest,
-                aliases=aliases.get(name, {}),
-                stages=stages.get(name, {}),
-                tags=json.loads(tags),
-                description=description,
-                created_at=time_of(created),
-                updated_at=time_of(updated),
-            )
-            for name, description, tags, created, updated, count, latest in rows
-        ]
 
     def names(self) -> list[str]:
         """Return the names of all models that ever were."""
@@ -144,12 +121,8 @@ class Ledger:
     def history(self, name: str) -> list[HistoryEntry]:
         """Return everything that happened to a model, the first thing first."""
         with self.db.errors():
-            rows = self.db.connection().execute(
-                "select id, name, version, action, alias, before, after, at, by, why, decision, "
-                "details from history where name = ? order by id",
-                [name],
-            )
-            found = [entry_of(row) for row in rows]
+            rows = self.db.connection().execute(ENTRIES, [name]).fetchall()
+        found = entries_of(rows)
         if not found:
             raise NotFound("model", name, self._names())
         return found
@@ -169,6 +142,7 @@ class Ledger:
             line = Line(name, number, "registered", after=self._initial)
             entered = add_line(connection, line, self._actor)
             add_version(connection, name, number, row, (created, self._initial, entered))
+            reseal(connection, "models", name)
             return self.version(name, number)
 
     def set_alias(self, name: str, alias: str, version: int) -> ModelVersion:
@@ -182,8 +156,10 @@ class Ledger:
             after = str(version)
             if before != after:
                 connection.execute(
-                    "insert or replace into aliases values (?, ?, ?)", [name, alias, version]
+                    "insert or replace into aliases (name, alias, version) values (?, ?, ?)",
+                    [name, alias, version],
                 )
+                reseal(connection, "aliases", name, alias)
                 line = Line(name, version, "alias_set", alias, before=before, after=after)
                 add_line(connection, line, self._actor)
             return self.version(name, version)
@@ -246,6 +222,7 @@ class Ledger:
                 "update versions set description = ?, tags = ? where name = ? and version = ?",
                 [description, json.dumps(edit.of(found.tags)), name, number],
             )
+            reseal(connection, "versions", name, number)
             add_line(
                 connection,
                 Line(name, number, "edited", why=why, details=edit.details),
@@ -256,15 +233,15 @@ class Ledger:
     def edit_model(self, name: str, edit: Edit, why: str) -> None:
         """Change the description and the tags of a model."""
         with self.db.transaction() as connection:
-            self.latest(name)
-            ((before, tags),) = connection.execute(
-                "select description, tags from models where name = ?", [name]
-            ).fetchall()
-            description = before if edit.description is None else edit.description
+            found = next((each for each in self._models(connection) if each.name == name), None)
+            if found is None:
+                raise NotFound("model", name, self._names())
+            description = found.description if edit.description is None else edit.description
             connection.execute(
                 "update models set description = ?, tags = ? where name = ?",
-                [description, json.dumps(edit.of(json.loads(tags))), name],
+                [description, json.dumps(edit.of(found.tags)), name],
             )
+            reseal(connection, "models", name)
             line = Line(name, None, "edited", why=why, details=edit.details)
             add_line(connection, line, self._actor)
 
@@ -302,8 +279,8 @@ class Ledger:
         with self.db.transaction() as connection:
             self.version(version.name, version.version)
             connection.execute(
-                "insert or replace into attachments values (?, ?, ?, ?)",
-                [version.name, version.version, kind, content],
+                "insert or replace into attachments values (?, ?, ?, ?, ?)",
+                [version.name, version.version, kind, content, seal_of([content])],
             )
             add_line(connection, line, self._actor)
 
@@ -313,12 +290,16 @@ class Ledger:
             row = (
                 self.db.connection()
                 .execute(
-                    "select content from attachments where name = ? and version = ? and kind = ?",
+                    "select content, seal from attachments "
+                    "where name = ? and version = ? and kind = ?",
                     [version.name, version.version, kind],
                 )
                 .fetchone()
             )
-        return None if row is None else bytes(row[0])
+        if row is None:
+            return None
+        check(f"The {kind} of version {version.version} of {version.name!r}", row[1], row[:1])
+        return bytes(row[0])
 
     # Steps of a transaction.
 
@@ -340,8 +321,14 @@ class Ledger:
             "update versions set stage = ?, entered = ? where name = ? and version = ?",
             [line.after, entered, line.name, line.version],
         )
+        reseal(connection, "versions", line.name, line.version)
 
     # Steps of reading.
+
+    def _models(self, connection: sqlite3.Connection) -> list[RegisteredModel]:
+        rows = connection.execute(MODELS).fetchall()
+        versions = {row[0]: self._all("order by v.entered", row[0]) for row in rows}
+        return [_model(row, versions[row[0]], self._initial) for row in rows if versions[row[0]]]
 
     def _all(self, condition: str, *arguments: Any) -> list[ModelVersion]:
         with self.db.errors():
@@ -361,3 +348,25 @@ class Ledger:
                 "select alias from aliases where name = ? order by alias", [name]
             )
             return [alias for (alias,) in rows]
+
+
+def _model(row: tuple[Any, ...], versions: list[ModelVersion], first: str) -> RegisteredModel:
+    """Return a model from its row and its versions, which come as they entered their stages.
+
+    Raises:
+        IntegrityError: If the row is not what was written.
+    """
+    *values, seal = row
+    name, _, description, tags, created, updated = values
+    check(f"The row of the model {name!r}", seal, values)
+    return RegisteredModel(
+        name=name,
+        versions=len(versions),
+        latest=max(version.version for version in versions),
+        aliases=dict(sorted((alias, v.version) for v in versions for alias in v.aliases)),
+        stages={v.stage: v.version for v in versions if v.stage != first},
+        tags=json.loads(tags),
+        description=description,
+        created_at=time_of(created),
+        updated_at=time_of(updated),
+    )
