@@ -7,11 +7,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.disks import small_disk
 
 from mlopskit.errors import Unavailable
 from mlopskit.tool import Context
@@ -21,8 +21,6 @@ from mlopskit.tracking.local import LocalTracker
 from mlopskit.tracking.outbox import Outbox
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mlopskit.tracking.entities import Batch
 
 HERE = Path(__file__).parent
@@ -87,21 +85,6 @@ def test_a_backend_that_is_back_after_an_hour_gets_all_of_it_unasked(tmp_path: P
     assert tracker.read_run("a" * 32).metrics == {"loss": 0.5}
     box.close(5)
     tracker.close()
-
-
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of its own that has so little room."""
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True
-    )
-    if made.returncode != 0:
-        pytest.skip("only root may mount a small file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 FILLING = textwrap.dedent(
