@@ -8,6 +8,7 @@ import pytest
 
 import mlopskit as mk
 from mlopskit.errors import (
+    BackendError,
     IntegrityError,
     InvalidInput,
     InvalidModel,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+numpy = pytest.importorskip("numpy")
 linear_model = pytest.importorskip("sklearn.linear_model")
 
 
@@ -142,3 +144,17 @@ def test_an_opened_registry_asks_the_configured_tracker(
         (run,) = logged(kit, 0.25)
     with mk.open_registry() as registry:
         assert registry.load(f"runs:/{run}/line").predict([[2.0]])[0] == pytest.approx(0.5)
+
+
+def test_a_registered_example_is_what_a_server_is_held_to(kit: mk.Kit) -> None:
+    rows = numpy.array([[1.0], [2.0]])
+    model = fitted(0.25)
+    kit.registry.register(
+        "line", model, input_example=rows, output_example={"prediction": model.predict(rows)}
+    )
+    example = kit.registry.example("line", 1)
+
+    kit.server.deploy("line", kit.registry.load("line", 1), version=1, example=example)
+    with pytest.raises(BackendError, match="otherwise"):
+        kit.server.deploy("line", fitted(0.5), version=2, example=example)
+    assert [each.version for each in kit.server.models()] == ["1"]

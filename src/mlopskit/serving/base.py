@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mlopskit.errors import InvalidInput
 from mlopskit.names import check_identifier
+from mlopskit.serving.rehearsal import Rehearsal
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
@@ -46,7 +47,13 @@ class Server(Tool):
     # What callers use.
 
     def deploy(
-        self, name: str, source: Any, version: str | int = "1", **options: Any
+        self,
+        name: str,
+        source: Any,
+        version: str | int = "1",
+        *,
+        example: Any = None,
+        **options: Any,
     ) -> Deployment:
         """Load a version and let it answer. When this returns, it is ready.
 
@@ -59,15 +66,18 @@ class Server(Tool):
             source: A `Predictor`, a subclass of it, or an object with ``predict_proba`` or
                 ``predict`` over a two-dimensional array.
             version: The version's name; a number becomes its text.
+            example: What the version is asked before it answers anybody: inputs by name, or a pair
+                of these and the outputs that they should have, as `Registry.example` returns it.
             options: ``path``, which is handed to the predictor's ``load``, and the backend's own.
 
         Raises:
             InvalidName: If a name cannot be part of a URL.
             InvalidInput: If the source is nothing that can be served, or an option is unknown.
-            BackendError: If loading fails; what was deployed before stays as it was.
+            BackendError: If loading fails, or the version does not answer its example as it should;
+                what was deployed before stays as it was.
         """
         check_identifier("model", name)
-        return self._deploy(name, source, _version(version), options)
+        return self._deploy(name, source, _version(version), options, Rehearsal(example))
 
     def undeploy(self, name: str, version: str | int | None = None) -> None:
         """Take a version, or every version of a model, out of service.
@@ -192,8 +202,14 @@ class Server(Tool):
 
     @abstractmethod
     def _deploy(
-        self, name: str, source: Any, version: str, options: Mapping[str, Any]
-    ) -> Deployment: ...
+        self,
+        name: str,
+        source: Any,
+        version: str,
+        options: Mapping[str, Any],
+        rehearsal: Rehearsal,
+    ) -> Deployment:
+        """Load a version, let the rehearsal ask it, and only then put it in service."""
 
     @abstractmethod
     def _undeploy(self, name: str, version: str | None) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.capabilities import Capabilities
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mlopskit.serving.entities import Deployment, ModelMetadata, ServerStats
+    from mlopskit.serving.rehearsal import Rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -202,12 +204,18 @@ class LocalServer(Server):
         self._app.close()
 
     def _deploy(
-        self, name: str, source: Any, version: str, options: Mapping[str, Any]
+        self,
+        name: str,
+        source: Any,
+        version: str,
+        options: Mapping[str, Any],
+        rehearsal: Rehearsal,
     ) -> Deployment:
         if self._closed:
             raise Unavailable("The embedded model server", "it was closed")
         predictor = as_predictor(source, options)
         served = Served(name, version, predictor, owned=inspect.isclass(source))
+        rehearsal.ask(name, version, partial(_answer, served))
         deployment, replaced = self._traffic.add(served)
         if replaced is not None:
             self._retire(replaced)
@@ -221,12 +229,7 @@ class LocalServer(Server):
         self, name: str, inputs: Mapping[str, Any], version: str | None, request_id: str | None
     ) -> dict[str, np.ndarray[Any, Any]]:
         with self._traffic.borrowed(name, version, request_id) as served:
-            specs = {spec.name: spec for spec in served.predictor.inputs or ()}
-            arrays = {
-                each: tensors.as_array(each, value, specs.get(each))
-                for each, value in inputs.items()
-            }
-            return served.answer(arrays)
+            return _answer(served, inputs)
 
     def _set_traffic(self, name: str, weights: Mapping[str, float], shadow: str | None) -> None:
         del shadow  # Refused before, by the table of capabilities.
@@ -249,6 +252,15 @@ class LocalServer(Server):
     def _open_door(self) -> Door | None:
         door = self._door
         return door if door is not None and door.here else None
+
+
+def _answer(served: Served, inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what a version answers to what numpy makes arrays of."""
+    specs = {spec.name: spec for spec in served.predictor.inputs or ()}
+    arrays = {
+        each: tensors.as_array(each, value, specs.get(each)) for each, value in inputs.items()
+    }
+    return served.answer(arrays)
 
 
 def _address(location: str | None, host: str, port: int) -> tuple[str, int]:

@@ -117,6 +117,30 @@ class ServerContract(ToolContract):
         assert server.ready("scaled")
         assert server.predict("scaled", {"x": X})["y"].tolist() == [[3.0, 6.0], [9.0, 15.0]]
 
+    def test_a_version_answers_its_example_before_anybody_elses(self, server: Server) -> None:
+        right = {"x": X}, {"y": X * 2.0 + 1e-9}
+        server.deploy("scaled", Scaled(2.0), example=right)
+        assert server.predict("scaled", {"x": X})["y"].tolist() == (X * 2).tolist()
+        wrong: list[tuple[Any, str]] = [
+            (({"x": X}, {"y": X * 3.0}), "otherwise"),
+            (({"x": X}, {"z": X}), "missing"),
+            (({"x": X}, {"y": X[:1]}), "shape"),
+            ({"z": X}, "does not answer"),
+        ]
+        for example, why in wrong:
+            with pytest.raises(BackendError, match=why):
+                server.deploy("scaled", Scaled(2.0), version=2, example=example)
+        with pytest.raises(BackendError, match="does not answer"):
+            server.deploy("scaled", Failing(), version=2, example={"x": X})
+        assert [(each.name, each.version) for each in server.models()] == [("scaled", "1")]
+        server.deploy("echo", Echo(), example=({"t": ["ü"]}, {"t": ["ü"]}))
+
+    @pytest.mark.parametrize("example", [3, ({},), ({}, {}, {}), ({"x": X}, 3), "x"])
+    def test_what_is_no_example_is_refused(self, server: Server, example: Any) -> None:
+        with pytest.raises(InvalidInput, match="example"):
+            server.deploy("scaled", Scaled(), example=example)
+        assert server.models() == []
+
     def test_what_was_never_deployed_is_not_found(self, server: Server) -> None:
         server.deploy("scaled", Scaled())
         assert not server.ready("sealed")
