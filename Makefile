@@ -35,6 +35,7 @@ kills: .venv/.dev
 
 soak: .venv/.dev
 	@$(BIN)/python tests/tracking/soak.py --runs 20000 $(ARGS)
+	@$(BIN)/python tests/tracking/sweeps_alike.py --trials 200
 
 docs: .venv/.dev
 	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -22,7 +22,7 @@ ROOT = Path(mlopskit.__file__).parent
 DOMAINS = {"tracking", "registry", "serving", "features", "monitoring", "pipelines"}
 GROUND = {
     *("_version", "errors", "names", "redaction", "capabilities"),
-    *("storage", "addresses", "sqlite", "tool", "filters"),
+    *("storage", "addresses", "sqlite", "tool", "filters", "mlflow_stores"),
 }
 # The values that cross an interface, and what draws them as a page: both need nothing of a domain.
 VALUES = {"entities", "report", "style"}

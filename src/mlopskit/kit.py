@@ -274,6 +274,7 @@ def transfer(
     verify: bool = True,
     replace: bool = False,
     told: Told | None = None,
+    progress: bool = False,
 ) -> TransferReport:
     """Copy runs from one tracker to another: every point, param, tag, time, parent and file.
 
@@ -289,6 +290,7 @@ def transfer(
         verify: Read every copy back and compare it with its source.
         replace: Delete a run of the same id that differs, where it would be refused.
         told: Is given how many runs are done, how many there are, and the run that comes next.
+        progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
         Conflict: If the destination has a run of the same id that differs; nothing is written.
@@ -318,6 +320,7 @@ def transfer(
             verify=verify,
             replace=replace,
             told=told,
+            progress=progress,
         )
 
 
@@ -339,7 +342,7 @@ def sweep(
             one if left out.
         options: What `mlopskit.tracking.sweeps.run_sweep` takes beside: ``name``, ``experiment``,
             ``direction``, ``metric``, ``sampler``, ``pruning``, ``seed``, ``workers``,
-            ``engine``, ``client``, ``resume``.
+            ``engine``, ``client``, ``resume``, ``progress``.
 
     Raises:
         InvalidInput: If the space or an option cannot be taken; the message names it.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+from tests.tracking.servers import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -23,3 +26,14 @@ def test_other_domains_show_what_is_declared(cli: Callable[..., Done], tmp_path:
     assert html.read_text().startswith("<!doctype html>")
     assert "## Capabilities" in text.read_text()
     assert (said["domain"], said["results"]) == ("registry", [])
+
+
+def test_a_line_whose_server_is_away_is_an_error(cli: Callable[..., Done]) -> None:
+    """Which names the server; a costs' count below one is a wrong use."""
+    pytest.importorskip("mlflow")
+    away = cli("compare", "tracking", f"mlflow:http://127.0.0.1:{free_port()}")
+    never = cli("compare", "tracking", "--times", "0")
+
+    assert (away.code, never.code) == (1, 2)
+    assert "cannot be reached" in away.err
+    assert away.out == ""

@@ -47,6 +47,24 @@ def test_runs_of_two_trackers(cli: Callable[..., Done], tmp_path: Path) -> None:
     assert len(set(said["artifacts"]["a.txt"])) == 1
 
 
+def test_the_best_value_is_named_where_a_direction_is_given(cli: Callable[..., Done]) -> None:
+    logged("a" * 32, 0.5)
+    logged("b" * 32, 0.25)
+
+    shown = cli("run", "compare", "aaaa", "bbbb", "--maximize", "loss")
+    said = json.loads(cli("run", "compare", "aaaa", "bbbb", "--minimize", "loss", "--json").out)
+    unknown = cli("run", "compare", "aaaa", "bbbb", "--minimize", "los")
+
+    assert shown.code == 0, shown.err
+    assert "The best is the highest of loss." in shown.out
+    assert "4.5 *" in shown.out
+    assert "2.25 *" not in shown.out
+    assert said["directions"] == {"loss": "minimize"}
+    assert [(each["best"], each["best_step"]) for each in said["metrics"]["loss"]] == [(0.0, 0)] * 2
+    assert unknown.code == 1
+    assert "loss" in unknown.err
+
+
 def test_one_run_or_none_such_is_an_error(cli: Callable[..., Done]) -> None:
     logged("a" * 32, 0.5)
 

@@ -65,6 +65,67 @@ def test_each_trial_is_a_run(kind: str, tmp_path: Path) -> None:
             assert statuses == ["finished", "finished", "failed", "finished"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"), [(ZeroDivisionError("no"), "failed"), (KeyboardInterrupt(), "killed")]
+)
+def test_what_a_watched_objective_raises_leaves_a_run(
+    error: BaseException, status: str, tmp_path: Path
+) -> None:
+    """Though Optuna calls no callback then."""
+
+    def raising(trial: Trial) -> float:
+        if trial.number == 1:
+            trial.suggest_float("x", 0, 1)
+            trial.set_user_attr("note", "n")
+            trial.report(0.5, 3)
+            raise error
+        return 0.0
+
+    where = f"local:{tmp_path}/there"
+    searched = study()
+    with MlopskitCallback(where) as callback, pytest.raises(type(error)):
+        searched.optimize(callback.watched(raising), 3, callbacks=[callback])
+
+    with open_tracker(where) as tracker:
+        raised, first = tracker.search_runs(experiment="s")
+        history = tracker.get_metric_history(raised.id, "intermediate_value")
+    assert (first.name, first.status) == ("trial-0", "finished")
+    assert (raised.name, raised.status) == ("trial-1", status)
+    assert raised.params == {**searched.trials[1].params, "user_attrs": {"note": "n"}}
+    assert raised.tags["optuna.state"] == searched.trials[1].state.name == "FAIL"
+    assert raised.metrics["duration_s"] >= 0
+    assert (list(history.steps), list(history.values)) == ([3], [0.5])
+
+
+def test_a_watched_trial_has_one_run(tmp_path: Path) -> None:
+    """Whether it is pruned, or raises what Optuna catches and tells the callback of."""
+    where = f"local:{tmp_path}/there"
+    with MlopskitCallback(where) as callback:
+        study().optimize(
+            callback.watched(objective), 4, callbacks=[callback], catch=(ValueError,), n_jobs=2
+        )
+
+    with open_tracker(where) as tracker:
+        found = {run.name: run.status for run in tracker.search_runs(experiment="s")}
+        assert len(tracker.search_runs()) == 4
+    assert found == {f"trial-{i}": "failed" if i == 2 else "finished" for i in range(4)}
+
+
+def test_an_error_of_logging_does_not_hide_what_a_watched_objective_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(trial: Trial) -> float:
+        raise ZeroDivisionError("mine")
+
+    (tmp_path / "home").write_text("no folder")
+    monkeypatch.setenv("MLOPSKIT_HOME", str(tmp_path / "home"))
+    callback = MlopskitCallback("local")
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        study().optimize(callback.watched(raising), 1, callbacks=[callback])
+
+    assert "Trial 0 has failed, and has no run" in caplog.text
+
+
 def test_trials_are_parts_of_an_open_run(tmp_path: Path) -> None:
     with trackers("local", tmp_path) as (tracker, _), tracker.start_run("mine") as run:
         study().optimize(

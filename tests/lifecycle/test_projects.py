@@ -216,6 +216,11 @@ def test_what_is_not_here_is_refused_clearly(
         ("python_env: p.yaml", "there is no such file"),
         ("python_env: a\nconda_env: b", "more than one environment"),
         ("docker_env: {}", "names no image"),
+        ("docker_env: x", "is no mapping"),
+        ("docker_env: {image: --privileged}", "names no image: it has '--privileged'"),
+        ("docker_env: {image: x, volumes: /a:/b}", "volumes of .* are no list of texts"),
+        ("docker_env: {image: x, environment: A}", "a name, or a list of a name and a value"),
+        ("docker_env: {image: x, environment: [[A, b, c]]}", "it may have a name"),
     ],
 )
 def test_a_file_that_is_wrong_is_named(tmp_path: Path, text: str, said: str) -> None:

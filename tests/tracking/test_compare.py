@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.kit import Kit
 from mlopskit.tracking.compare import ABSENT, compare_runs
 from mlopskit.tracking.compare_page import page
@@ -69,6 +69,38 @@ def test_what_differs_and_what_does_not(tmp_path: Path) -> None:
     assert {column.target for column in found.columns} == {one.tracker.target, other.tracker.target}
     labels = [column.label for column in found.columns]
     assert labels == [f"<b>run</b> {run.id[:8]}" for _, run in runs]
+
+
+def test_the_best_is_what_the_direction_asks_for(tmp_path: Path) -> None:
+    """With its step, and the run that has it; both ends stay, and without one there is no best."""
+    with Kit(tracking="local", home=tmp_path) as kit:
+        runs = [logged(kit.tracker, seed) for seed in (0, 1, 2)]
+        up = compare_runs(runs, maximize=["loss"])
+        down = compare_runs(runs, minimize=("loss", "<only>"))
+        plain = page(compare_runs(runs))
+        with pytest.raises(NotFound, match="loss"):
+            compare_runs(runs, maximize=["los"])
+        with pytest.raises(InvalidInput, match="maximized and minimized"):
+            compare_runs(runs, maximize="loss", minimize="loss")
+
+    values = [math.sin(step / 50) for step in range(500)]
+    highest, lowest = up.metrics["loss"], down.metrics["loss"]
+    assert [each.best for each in highest if each] == [max(values) + seed for seed in (0, 1, 2)]
+    assert [each.best_step for each in highest if each] == [values.index(max(values))] * 3
+    assert [each.best for each in lowest if each] == [min(values) + seed for seed in (0, 1, 2)]
+    assert [each.best_step for each in lowest if each] == [values.index(min(values))] * 3
+    assert [each.lowest for each in highest if each] == [each.best for each in lowest if each]
+    assert [each.highest for each in lowest if each] == [each.best for each in highest if each]
+    assert (up.directions, up.winners("loss"), up.winners("big")) == (
+        {"loss": "maximize"},
+        (2,),
+        (),
+    )
+    assert (down.winners("loss"), down.winners("<only>")) == ((0,), (1, 2))
+    assert all(each is None or each.best is None for each in up.metrics["<only>"])
+    assert page(up).count("best of all: ") == 1
+    assert page(down).count("best of all: ") == 3
+    assert "best: " not in plain
 
 
 class Checked(HTMLParser):

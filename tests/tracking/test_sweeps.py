@@ -8,26 +8,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.tracking.sweeps_alike import SPACE, bowl, slow, slow_bowl, swept
 
 from mlopskit.errors import Conflict, InvalidInput, MissingDependency, UnknownBackend
 from mlopskit.kit import Kit, sweep
 from mlopskit.tracking.sweeps import (
     Categorical,
     Fixed,
-    Integer,
-    LogUniform,
     MedianPruning,
-    Normal,
     SweepResult,
     Trial,
-    TrialPruned,
     Uniform,
-    When,
     run_sweep,
 )
 
@@ -38,23 +32,6 @@ if TYPE_CHECKING:
     from mlopskit.tracking.base import Tracker
 
 optuna = pytest.importorskip("optuna")
-
-SPACE: dict[str, Any] = {
-    "x": Uniform(-5.0, 5.0),
-    "lr": LogUniform(1e-5, 1.0),
-    "layers": Integer(1, 64, log=True),
-    "kind": Categorical(["svm", ("mlp", 2), None]),
-    "gamma": When("kind", ["svm"], Uniform(0, 1)),
-    "noise": Normal(0, 1, step=0.25),
-    "batch": Fixed(32),
-}
-
-
-def bowl(trial: Trial) -> float:
-    """Return a value whose least is known: near 0, at x = 1, layers = 8, and no kind."""
-    params = trial.params
-    value = (params["x"] - 1) ** 2 + abs(params["layers"] - 8) / 8 + params.get("gamma", 0.5)
-    return float(value) + (0.0 if params["kind"] is None else 0.3)
 
 
 @pytest.fixture
@@ -145,16 +122,6 @@ def test_ctrl_c_ends_the_sweep_and_it_can_go_on(tracker: Tracker) -> None:
 # Pruning.
 
 
-def slow(trial: Trial) -> float:
-    """Report a curve that falls towards x squared."""
-    for step in range(1, 28):
-        trial.run.log_metric("steps", step, step=step)
-        trial.report(trial.params["x"] ** 2 + 1 / step, step)
-        if trial.should_prune():
-            raise TrialPruned
-    return float(trial.params["x"] ** 2)
-
-
 @pytest.mark.parametrize("pruning", [MedianPruning(startup_trials=3), "hyperband"], ids=str)
 def test_pruning_really_saves_steps_and_loses_no_good_trial(tracker: Tracker, pruning: Any) -> None:
     space = {"x": Uniform(-3, 3)}
@@ -221,51 +188,22 @@ def test_equal_seeds_give_equal_trials(tmp_path: Path) -> None:
     assert len(results[0]) == 200
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_every_tracker_gives_the_same_trials(
-    tmp_path: Path, sampler: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sampler", "pruning"), [("tpe", "median"), ("random", "hyperband")])
+@pytest.mark.parametrize("tool", ["mlflow", "wandb"])
+def test_every_tracker_gives_the_same_trials_and_keeps_them(
+    tmp_path: Path, tool: str, sampler: Any, pruning: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where it goes on half way. The script of `swept` does 200 trials on each of them."""
+    pytest.importorskip(tool)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    lines: list[Any] = ["local"]
-    for tool, line in (
-        ("mlflow", f"mlflow:sqlite:///{tmp_path}/m.db"),
-        ("wandb", {"backend": "wandb", "mode": "offline"}),
-    ):
-        pytest.importorskip(tool)
-        lines.append(line)
-    results = []
-    for number, line in enumerate(lines):
-        with Kit(tracking=line, home=tmp_path / str(number)) as kit:
-            once = run_sweep(
-                kit.tracker,
-                slow_bowl,
-                SPACE,
-                25,
-                sampler=sampler,
-                seed=7,
-                name="s",
-                pruning="median",
-            )
-            # And read back, on each.
-            again = run_sweep(
-                kit.tracker, slow_bowl, SPACE, 30, sampler=sampler, name="s", pruning="median"
-            )
-            assert told(again)[:25] == told(once)
-            assert [dict(each.reported) for each in again.trials[:25]] == [
-                dict(each.reported) for each in once.trials
-            ]
-            results.append(told(again))
+    chosen: dict[str, Any] = {"sampler": sampler, "pruning": pruning, "seed": 7}
+    here = swept("local", tmp_path / "local", [30], **chosen)
+    there = swept(tool, tmp_path / tool, [22, 30], **chosen)
 
-    assert results[0] == results[1] == results[2]
-    assert {state for _, state, _, _ in results[0]} == {"complete", "pruned"}
-
-
-def slow_bowl(trial: Trial) -> float:
-    for step in range(4):
-        trial.report(bowl(trial) + 1 / (step + 1), step)
-        if trial.should_prune():
-            raise TrialPruned
-    return bowl(trial)
+    assert here.said == there.said
+    assert here.digest == there.digest
+    assert here.digest != swept("local", tmp_path / "8", [30], **{**chosen, "seed": 8}).digest
+    assert min(here.counts.values()) > 0
 
 
 @pytest.mark.parametrize("pruning", [None, "median", "hyperband"])
@@ -303,7 +241,7 @@ KILLED = """
     import os, sys
     from mlopskit.kit import Kit
     sys.path.insert(0, {tests!r})
-    from test_sweeps import SPACE, slow_bowl
+    from sweeps_alike import SPACE, slow_bowl
     from mlopskit.tracking.sweeps import run_sweep
 
     def objective(trial):
@@ -345,106 +283,6 @@ def test_a_sweep_that_was_killed_goes_on_and_counts_none_twice(
     assert told(result) == told(whole)
     assert len(runs) == 21  # One of them was cut off.
     assert sorted(each.status for each in runs)[-1] == "lost"
-
-
-# Side by side.
-
-
-def test_workers_run_trials_at_the_same_time(tracker: Tracker) -> None:
-    def objective(trial: Trial) -> float:
-        trial.run.log_metric("pid", os.getpid(), step=9)
-        trial.run.log_text(str(trial.number), "note.txt")
-        time.sleep(0.3)
-        return slow_bowl(trial)
-
-    begun = time.monotonic()
-    result = run_sweep(tracker, objective, SPACE, 8, workers=4, seed=1, pruning="median")
-
-    assert time.monotonic() - begun < 2.2
-    assert [each.number for each in result.trials] == list(range(8))
-    assert result.counts["failed"] == 0
-    pids = set()
-    for each in result.trials:
-        run = tracker.get_run(each.run_id)
-        pids.add(run.metrics["pid"])
-        assert (run.status, run.params) == ("finished", each.params)
-        assert run.metrics.get("value") == each.value
-        steps = tracker.get_metric_history(run.id, "value/reported")
-        assert dict(zip(steps.steps, steps.values, strict=True)) == each.reported
-        assert [each.name for each in tracker.list_artifacts(run.id)] == ["note.txt"]
-    assert len(pids) == 8
-    assert os.getpid() not in pids
-
-
-def test_workers_prune_and_fail_as_one_does(tracker: Tracker) -> None:
-    def objective(trial: Trial) -> float:
-        if trial.number == 4:
-            raise ValueError("no")
-        if trial.number == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return slow(trial)
-
-    pruning = MedianPruning(startup_trials=2)
-    space = {"x": Uniform(-3, 3)}
-    result = run_sweep(tracker, objective, space, 30, workers=2, seed=4, pruning=pruning)
-
-    assert result.counts["failed"] == 2
-    assert result.counts["pruned"] >= 5
-    assert result.trials[4].error == "ValueError: no"
-    assert result.trials[5].error == "The process of the trial ended with -9"
-    assert tracker.get_run(result.trials[5].run_id).status == "failed"
-
-
-@pytest.mark.parametrize("tool", ["mlflow", "wandb"])
-def test_workers_log_to_other_tools_too(
-    tmp_path: Path, tool: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    pytest.importorskip(tool)
-    line: Any = f"mlflow:sqlite:///{tmp_path}/m.db"
-    if tool == "wandb":
-        line = {"backend": "wandb", "mode": "offline"}
-    with Kit(tracking=line, home=tmp_path / "home") as kit:
-        result = run_sweep(kit.tracker, slow_bowl, SPACE, 6, workers=2, seed=1)
-        for each in result.trials:
-            run = kit.tracker.get_run(each.run_id)
-            assert run.metrics["value"] == each.value
-            assert run.metrics["value/reported"] == each.reported[3]
-
-
-def nap(trial: Trial) -> float:
-    time.sleep(1)
-    return 0.0
-
-
-def test_workers_keep_no_program_of_another_thread_waiting(tracker: Tracker) -> None:
-    took: list[float] = []
-    over = threading.Event()
-
-    def start_programs() -> None:
-        while not over.is_set():
-            begun = time.monotonic()
-            subprocess.run(["true"], capture_output=True, check=True)
-            took.append(time.monotonic() - begun)
-
-    thread = threading.Thread(target=start_programs)
-    thread.start()
-    try:
-        run_sweep(tracker, nap, SPACE, 6, workers=3)
-    finally:
-        over.set()
-        thread.join()
-    assert max(took) < 0.9  # A child that had inherited its pipe would hold it for a second.
-
-
-def test_pytorch_computes_in_a_child(tracker: Tracker) -> None:
-    torch = pytest.importorskip("torch")
-    torch.randn(500, 500) @ torch.randn(500, 500)  # Its threads stay in this process.
-
-    def objective(trial: Trial) -> float:
-        return float((torch.randn(500, 500) @ torch.randn(500, 500)).sum() * 0)
-
-    assert run_sweep(tracker, objective, SPACE, 2, workers=2).counts["complete"] == 2
 
 
 def test_params_of_the_objectives_own_are_no_part_of_the_search(tracker: Tracker) -> None:

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from mlopskit import plugins
-from mlopskit.errors import ConfigError, Unsupported
+from mlopskit.errors import ConfigError, NotFound, Unsupported
 from mlopskit.kit import Kit, open_tracker
 from mlopskit.testing.tracking import OPENING, TrackerContract
 from mlopskit.tracking import wandb_layout
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from mlopskit.testing.tracking import Line
     from mlopskit.tool import Tool
+    from mlopskit.tracking import RunRecord
 
 wandb = pytest.importorskip("mlopskit.tracking.wandb")
 
@@ -225,6 +228,16 @@ def test_equal_bytes_of_two_runs_are_two_artifacts(line: dict[str, Any], tmp_pat
     assert len(digests) == 2
 
 
+def ended(kit: Kit, id: str) -> RunRecord:
+    """Return a run of W&B's own, whose `finish` returns before its file is complete."""
+    for _ in range(600):
+        with suppress(NotFound):
+            if (record := kit.tracker.get_run(id)).status == "finished":
+                return record
+        time.sleep(0.05)
+    return kit.tracker.get_run(id)
+
+
 def test_runs_that_others_wrote_are_read(line: dict[str, Any], tmp_path: Path) -> None:
     """The config as params, W&B's steps and files; and their runs are left to them."""
     sdk = pytest.importorskip("wandb")
@@ -244,13 +257,31 @@ def test_runs_that_others_wrote_are_read(line: dict[str, Any], tmp_path: Path) -
             for value in (1.0, 0.5):
                 native.log({"loss": value})
         native.finish()
-        record = kit.tracker.get_run(native.id)
+        record = ended(kit, native.id)
         history = kit.tracker.get_metric_history(native.id, "loss")
 
     assert (record.name, record.status, record.experiment) == ("theirs", "finished", "churn")
     assert (record.params, record.tags) == ({"lr": 0.5}, {"fast": ""})
     assert (record.metrics, record.last_steps) == ({"loss": 0.5}, {"loss": 1})
     assert (list(history.steps), list(history.values)) == ([0, 1], [1.0, 0.5])
+
+
+def test_a_users_own_run_beside_ours_is_their_own(line: dict[str, Any], tmp_path: Path) -> None:
+    """Who calls `wandb.init()` while our run is open gets a run of theirs, and may end it."""
+    sdk = pytest.importorskip("wandb")
+    settings = sdk.Settings(mode="offline", console="off", silent=True)
+    with Kit(tracking=line, home=tmp_path / "home") as kit:
+        with kit.tracker.start_run("e") as run:
+            run.log_metric("loss", 1.0, step=0)
+            run.flush()
+            theirs = sdk.init(project="theirs", dir=str(tmp_path / "theirs"), settings=settings)
+            assert theirs is not run.native
+            theirs.log({"other": 2.0})
+            theirs.finish()
+            run.log_metric("loss", 0.5, step=1)
+        record = kit.tracker.get_run(run.id)
+
+    assert (record.status, record.metrics) == ("finished", {"loss": 0.5})
 
 
 def test_a_run_that_another_process_goes_on_with_is_one_run(

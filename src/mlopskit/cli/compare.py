@@ -43,6 +43,13 @@ DOMAINS = ["tracking", "registry", "serving", "features", "monitoring", "pipelin
     metavar="SECONDS",
     help="How long a program may take without its server; 0 leaves that out.",
 )
+@click.option(
+    "--times",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How often each cost is measured, for the median.",
+)
 @json_option()
 def command(
     domain: str,
@@ -51,12 +58,16 @@ def command(
     html: Path | None,
     text: Path | None,
     outage: float,
+    times: int,
     as_json: bool,
 ) -> None:
     """Compare TOOLS of a DOMAIN, such as "tracking mlflow wandb"; all that are installed if none.
 
-    One workload goes through each tool's own client and through mlopskit, in temporary folders:
-    what each keeps, changes, refuses or loses, what it costs, and what happens without a server.
+    One workload goes through each tool's own client and through mlopskit: what each keeps, changes,
+    refuses or loses, what it costs, and what happens without a server. A tool's name alone works in
+    temporary folders. A config line, such as mlflow:http://127.0.0.1:5000, works where it says, in
+    experiments (W&B: projects) of its own, which are named and stay.
+
     Domains other than tracking have no workload yet: only what their backends declare is shown.
     """
     from mlopskit.comparison import compare
@@ -64,7 +75,9 @@ def command(
     from mlopskit.storage import write_whole
 
     with _progress() as told:
-        comparison = compare(*tools, domain=domain, html=html, outage_s=outage, told=told)
+        comparison = compare(
+            *tools, domain=domain, html=html, outage_s=outage, times=times, told=told
+        )
     if text is not None:
         write_whole(text, markdown(comparison).encode("utf-8", errors="backslashreplace"))
     if as_json:

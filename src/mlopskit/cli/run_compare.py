@@ -40,8 +40,21 @@ BETWEEN = "::"
     metavar="FILE",
     help="Write a page with the curves, which opens offline.",
 )
+@click.option(
+    "--maximize", multiple=True, metavar="KEY", help="The best value of this metric is the highest."
+)
+@click.option(
+    "--minimize", multiple=True, metavar="KEY", help="The best value of this metric is the lowest."
+)
 @json_option()
-def command(runs: tuple[str, ...], html: Path | None, *, as_json: bool) -> None:
+def command(
+    runs: tuple[str, ...],
+    html: Path | None,
+    *,
+    maximize: tuple[str, ...],
+    minimize: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Compare two or more RUNS: params that differ, how metrics went, files by their digests.
 
     A run is an ID of the configured tracker, or LINE::ID for one of another tracker, such as
@@ -61,7 +74,7 @@ def command(runs: tuple[str, ...], html: Path | None, *, as_json: bool) -> None:
                 trackers[where] = ends.enter_context(open_tracker(where))
             tracker = trackers[where] if between else opened.tracker
             wanted.append((tracker, found(tracker, wanted_id)))
-        comparison = compare_runs(wanted)
+        comparison = compare_runs(wanted, maximize=maximize, minimize=minimize)
     if html is not None:
         write_whole(html, page(comparison).encode("utf-8", errors="backslashreplace"))
     if as_json:
@@ -93,17 +106,7 @@ def _show(comparison: RunComparison) -> None:
     ):
         _differing(what, names, values, alike)
     if comparison.metrics:
-        line()
-        heading("metrics: how they went, the last value, and the lowest and highest")
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        rows = [
-            [key, name, *_course(course, encoding)]
-            for key, courses in comparison.metrics.items()
-            for name, course in zip(names, courses, strict=True)
-            if course is not None
-        ]
-        columns = ["metric", "run", "over time", "last", "lowest", "highest", "step"]
-        table(columns, rows, drawn=["over time"])
+        _metrics(comparison, names)
     if comparison.artifacts:
         line()
         table(
@@ -113,6 +116,34 @@ def _show(comparison: RunComparison) -> None:
                 for name, row in comparison.artifacts.items()
             ],
         )
+
+
+def _metrics(comparison: RunComparison, names: Sequence[str]) -> None:
+    line()
+    heading("metrics: how they went, the value at the last step, and the lowest and highest")
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    directed = bool(comparison.directions)
+    rows = []
+    for key, courses in comparison.metrics.items():
+        winners = comparison.winners(key)
+        for at, (name, course) in enumerate(zip(names, courses, strict=True)):
+            if course is not None:
+                best = _best(course, wins=at in winners) if directed else []
+                rows.append([key, name, *_course(course, encoding), *best])
+    columns = ["metric", "run", "over time", "last", "step", "lowest", "highest"]
+    table(columns + ["best", "at step"] * directed, rows, drawn=["over time"])
+    if directed:
+        for direction, word in (("maximize", "highest"), ("minimize", "lowest")):
+            keys = [key for key, each in comparison.directions.items() if each == direction]
+            if keys:
+                line(f"The best is the {word} of {', '.join(keys)}.")
+        line("* is the best of all runs.")
+
+
+def _best(course: Course, *, wins: bool) -> list[str]:
+    if course.best is None:
+        return ["", ""]
+    return [f"{number(course.best)}{' *' * wins}", str(course.best_step)]
 
 
 def _differing(
@@ -129,7 +160,7 @@ def _differing(
 def _course(course: Course, encoding: str) -> list[str]:
     ends = [None if each is None else number(each) for each in (course.lowest, course.highest)]
     drawn = sparkline(course.values, encoding=encoding)
-    return [drawn, number(course.last), *(each or "" for each in ends), str(course.last_step)]
+    return [drawn, number(course.last), str(course.last_step), *(each or "" for each in ends)]
 
 
 def _said(comparison: RunComparison) -> dict[str, Any]:
@@ -156,6 +187,8 @@ def _said(comparison: RunComparison) -> dict[str, Any]:
                     "last_step": course.last_step,
                     "lowest": course.lowest,
                     "highest": course.highest,
+                    "best": course.best,
+                    "best_step": course.best_step,
                     "steps": list(course.steps),
                     "values": list(course.values),
                 }
@@ -163,5 +196,6 @@ def _said(comparison: RunComparison) -> dict[str, Any]:
             ]
             for key, courses in comparison.metrics.items()
         },
+        "directions": dict(comparison.directions),
         "artifacts": {name: list(row) for name, row in comparison.artifacts.items()},
     }

@@ -94,7 +94,7 @@ def command(
     if trials is not None:
         arguments["n_trials"] = trials
     with kit() as opened:
-        result = run_sweep(opened.tracker, call, **arguments)
+        result = run_sweep(opened.tracker, call, progress=True, **arguments)
     if report is not None:
         result.to_html(report)
     if as_json:

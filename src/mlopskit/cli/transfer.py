@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,11 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.output import json_option, line, print_json, table
-from mlopskit.cli.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mlopskit.tracking.entities import RunRecord
     from mlopskit.tracking.transfer import Told, TransferReport
 
 MOST_SHOWN = 20
@@ -87,15 +86,15 @@ def show(report: TransferReport, *, as_json: bool) -> None:
 @contextmanager
 def progress() -> Iterator[Told]:
     """Show on a terminal how far it is."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from mlopskit.tracking.progress import bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("runs", total=None)
-        yield lambda done, total, run: bar.update(
-            task, completed=done, total=total, description=safe(run.name)
-        )
+    runs = 0
+    with bar("runs", asked=True) as shown:
+
+        def told(done: int, total: int, run: RunRecord) -> None:
+            nonlocal runs
+            runs = total
+            shown.at(done, total, run.name)
+
+        yield told
+        shown.at(runs, runs)

@@ -7,20 +7,36 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlopskit.comparison.workload import CLOSED, plain
+from mlopskit.comparison.workload import CLOSED, Opening, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlopskit.comparison.place import Place
     from mlopskit.comparison.workload import Driver
+    from mlopskit.tracking.entities import RunRecord
 
 
-def opened(tool: str, way: str, folder: Path, *, outage: bool = False) -> Driver:
+def opened(place: Place, way: str, folder: Path, *, outage: bool = False) -> Driver:
     """Open a client with a new run; in an outage, of a server that is not there."""
     if way == "mlopskit":
-        return Ours(tool, folder, outage=outage)
-    found: Driver = client(tool, way)(folder, outage=outage)
+        return Ours(place, folder, outage=outage)
+    found: Driver = client(place.tool, way)(opening(place, way, folder, outage=outage))
     return found
+
+
+def opening(place: Place, way: str, folder: Path, *, outage: bool = False) -> Opening:
+    """Return what a tool's own client is opened with."""
+    line, _ = place.fetched()
+    name = "compare" if place.private else place.own(way)
+    return Opening(folder, line.location, line.options, name, outage=outage)
+
+
+def ours(place: Place, folder: Path, *, outage: bool = False) -> tuple[dict[str, Any], str]:
+    """Return the config line that mlopskit is opened with, and the experiment of its run."""
+    private = outage or place.private
+    line = _private(place.tool, folder, outage=outage) if private else _named(place)
+    return line, "compare" if private or place.tool == "wandb" else place.own("mlopskit")
 
 
 def client(tool: str, way: str) -> Any:
@@ -35,18 +51,13 @@ class Ours:
 
     alone = False
 
-    def __init__(self, tool: str, folder: Path, *, outage: bool) -> None:
+    def __init__(self, place: Place, folder: Path, *, outage: bool) -> None:
         from mlopskit.kit import Kit  # noqa: PLC0415 - its import is measured
 
-        line: dict[str, Any] = {"backend": tool}
-        if tool == "mlflow":
-            line["location"] = CLOSED if outage else f"sqlite:///{folder}/mlflow.db"
-        elif tool == "wandb" and outage:
-            line |= {"location": "team/compare", "base_url": CLOSED, "api_key": "0" * 40}
-        elif tool == "wandb":
-            line |= {"location": "compare", "mode": "offline", "folder": str(folder / "wandb")}
+        line, experiment = ours(place, folder, outage=outage)
         self._kit = Kit(tracking=line, home=folder / "home")
-        self._run = self._kit.tracker.start_run("compare")
+        self._run = self._kit.tracker.start_run(experiment)
+        self._read: RunRecord | None = None
 
     def log_param(self, key: str, value: Any) -> None:
         self._run.log_params({key: value})
@@ -73,18 +84,23 @@ class Ours:
         self._run.finish(timeout_s=60)
 
     def params(self) -> Mapping[str, Any]:
-        return self._kit.tracker.get_run(self._run.id).params
+        return self._record().params
 
-    def points(self, key: str) -> list[tuple[int, float]]:
+    def points(self, key: str) -> list[tuple[int, Any]]:
         history = self._kit.tracker.get_metric_history(self._run.id, key)
         return [(int(s), plain(v)) for s, v in zip(history.steps, history.values, strict=True)]
 
     def tags(self) -> Mapping[str, str]:
-        return self._kit.tracker.get_run(self._run.id).tags
+        return self._record().tags
 
     def file(self, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             return self._kit.tracker.download_artifact(self._run.id, name, folder).read_bytes()
+
+    def _record(self) -> RunRecord:
+        if self._read is None:  # It is read after the end, when nothing changes any more.
+            self._read = self._kit.tracker.get_run(self._run.id)
+        return self._read
 
     @staticmethod
     def left(folder: Path) -> int:
@@ -98,3 +114,21 @@ class Ours:
                 count += sum("loss" in record[3] for _, record in found if record[0] == "metrics")
             reader.close()
         return count
+
+
+def _private(tool: str, folder: Path, *, outage: bool) -> dict[str, Any]:
+    """Return the config line of a tool in a private folder, or of a server that is not there."""
+    line: dict[str, Any] = {"backend": tool}
+    if tool == "mlflow":
+        line["location"] = CLOSED if outage else f"sqlite:///{folder}/mlflow.db"
+    elif tool == "wandb" and outage:
+        line |= {"location": "team/compare", "base_url": CLOSED, "api_key": "0" * 40}
+    elif tool == "wandb":
+        line |= {"location": "compare", "mode": "offline", "folder": str(folder / "wandb")}
+    return line
+
+
+def _named(place: Place) -> dict[str, Any]:
+    """Return the config line of a place; in W&B a project of its own."""
+    where = place.own("mlopskit") if place.tool == "wandb" else place.line.location
+    return {"backend": place.tool, "location": where, **place.line.options}

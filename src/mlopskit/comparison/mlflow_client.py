@@ -15,16 +15,24 @@ from mlopskit.comparison.workload import CLOSED
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlopskit.comparison.workload import Opening
+
 
 class Client:
     """`mlflow.MlflowClient`, which is what MLflow's fluent calls come down to."""
 
     alone = False
 
-    def __init__(self, folder: Path, *, outage: bool) -> None:
-        self._client = MlflowClient(CLOSED if outage else f"sqlite:///{folder}/mlflow.db")
-        experiment = self._client.create_experiment("compare", (folder / "files").as_uri())
-        self._id = self._client.create_run(experiment).info.run_id
+    def __init__(self, opening: Opening) -> None:
+        self._client = MlflowClient(_uri(opening))
+        self._id = self._client.create_run(self._experiment(opening)).info.run_id
+
+    def _experiment(self, opening: Opening) -> str:
+        found = self._client.get_experiment_by_name(opening.name)
+        if found is not None:
+            return str(found.experiment_id)
+        files = (opening.folder / "files").as_uri() if opening.private else None
+        return str(self._client.create_experiment(opening.name, files))
 
     def log_param(self, key: str, value: Any) -> None:
         self._client.log_param(self._id, key, value)
@@ -56,7 +64,7 @@ class Client:
         found: Mapping[str, Any] = self._client.get_run(self._id).data.params
         return found
 
-    def points(self, key: str) -> list[tuple[int, float]]:
+    def points(self, key: str) -> list[tuple[int, Any]]:
         return [(each.step, each.value) for each in self._client.get_metric_history(self._id, key)]
 
     def tags(self) -> Mapping[str, str]:
@@ -70,3 +78,9 @@ class Client:
     @staticmethod
     def left(folder: Path) -> int:  # noqa: ARG004 - MLflow's client keeps nothing of its own
         return 0
+
+
+def _uri(opening: Opening) -> str | None:
+    if opening.outage:
+        return CLOSED
+    return f"sqlite:///{opening.folder}/mlflow.db" if opening.private else opening.location

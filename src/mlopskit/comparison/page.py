@@ -16,7 +16,7 @@ FATES: Final = {
     "kept": "reads back equal",
     "changed": "reads back as something else",
     "refused": "an error",
-    "lost": "is not there, or not all of it",
+    "lost": "does not read back, or not all of it",
 }
 STYLE: Final = """
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#17202c;--soft:#5c6a7c;--line:#e1e6ec;
@@ -29,11 +29,15 @@ main{max-width:1180px;margin:0 auto;padding:32px 18px 60px}h1{margin:0;font-size
 h2{font-size:1.15rem;margin:34px 0 8px}p{color:var(--soft);margin:.2rem 0 .6rem;max-width:52rem}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:12px}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;
-padding:7px 14px;border-top:1px solid var(--line);font-variant-numeric:tabular-nums}
-thead th{border-top:0;white-space:nowrap}tbody th{font-weight:500;color:var(--soft)}
+padding:7px 14px;border-top:1px solid var(--line);font-variant-numeric:tabular-nums;
+min-width:7.5rem}thead th{border-top:0;vertical-align:bottom}
+tbody th{font-weight:500;color:var(--soft)}
+tr>:first-child{position:sticky;left:0;background:var(--card);min-width:9rem;width:22%}
 b{font-weight:650}.kept{color:var(--kept)}.changed{color:var(--changed)}
 .refused{color:var(--refused)}.lost{color:var(--lost)}
-small{display:block;color:var(--soft);max-width:17rem;overflow-wrap:anywhere}
+small{display:block;color:var(--soft);overflow-wrap:anywhere;line-height:1.35}
+@media(max-width:600px){main{padding:20px 12px 40px}th,td{padding:6px 9px}
+tr>:first-child{min-width:7.5rem;max-width:9.5rem;font-size:.85rem}}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;color:var(--soft);font-size:.9rem}
 """
 
@@ -77,16 +81,47 @@ def tables(
     done = [each for each in comparison.results if not each.error]
     ways = [_way(each) for each in done]
     if done:
-        yield _fates(done, ways)
-        yield _costs(done, ways)
+        yield _counts(done, ways)
+        yield _costs(done, ways, comparison.times)
     if any(each.outage for each in done):
         yield _outages([each for each in done if each.outage])
+    if done:
+        yield _fates(done, ways)
+    made = [each for each in done if each.made]
+    if made:
+        rows: list[list[Cell]] = [[(_way(each), "", ""), (each.made, "", "")] for each in made]
+        yield "What was made", "It stays there until somebody deletes it.", ["", "what"], rows
     failed = [each for each in comparison.results if each.error]
     if failed:
         rows = [[(_way(each), "", ""), (each.error, "", "")] for each in failed]
         yield "Not compared", "", ["", "why"], rows
     if comparison.capabilities:
         yield _capabilities(comparison)
+
+
+def _counts(
+    done: Sequence[ToolResult], ways: list[str]
+) -> tuple[str, str, list[str], list[list[Cell]]]:
+    kinds = list(dict.fromkeys(each.kind for each in done[0].verdicts))
+    rows: list[list[Cell]] = []
+    for kind in (*kinds, ""):
+        seen = [[v for v in each.verdicts if kind in ("", v.kind)] for each in done]
+        row: list[Cell] = [(f"{kind}s" if kind else "all", "", "")]
+        row += [_count(verdicts) for verdicts in seen]
+        rows.append(row)
+    note = (
+        "Each is logged, and read back from where the tool keeps it, with its type. These are the "
+        "values that the contract of mlopskit's trackers is about, so what goes through mlopskit "
+        "should keep all of them; few programs log many of these. Each of them is below."
+    )
+    return "What is kept", note, ["", *ways], rows
+
+
+def _count(verdicts: Sequence[Verdict]) -> Cell:
+    kept = sum(each.fate == "kept" for each in verdicts)
+    others = {fate: sum(each.fate == fate for each in verdicts) for fate in FATES}
+    note = ", ".join(f"{n} {fate}" for fate, n in others.items() if n and fate != "kept")
+    return f"{kept} of {len(verdicts)}", "kept" if kept == len(verdicts) else "", note
 
 
 def _fates(
@@ -97,18 +132,15 @@ def _fates(
         row: list[Cell] = [(f"{first.kind}: {first.what}", "", "")]
         row += [_verdict(each.verdicts[at]) for each in done]
         rows.append(row)
-    total = len(done[0].verdicts)
-    sums: list[Cell] = [("kept, of all", "", "")]
-    sums += [(f"{each.count('kept')} of {total}", "", "") for each in done]
     note = (
-        "Each is logged, and read back from where the tool keeps it. W&B has no reader of its "
-        "offline runs: mlopskit's reads them."
+        "What reads back instead, or the error. W&B has no reader of its offline runs: "
+        "mlopskit's reads them."
     )
-    return "What is kept", note, ["", *ways], [*rows, sums]
+    return "Each case", note, ["", *ways], rows
 
 
 def _costs(
-    done: Sequence[ToolResult], ways: list[str]
+    done: Sequence[ToolResult], ways: list[str], times: int
 ) -> tuple[str, str, list[str], list[list[Cell]]]:
     facts = [
         ("a call with three metrics, median", [f"{each.p50_us:,.0f} µs" for each in done]),
@@ -118,17 +150,26 @@ def _costs(
         ("from nothing imported to a first run", [f"{each.start_s:.2f} s" for each in done]),
         (
             "bytes on the disk of a run with 3,000 points",
-            [f"{each.stored_bytes:,}" for each in done],
+            [_bytes(each.stored_bytes) for each in done],
         ),
     ]
     rows = [[(name, "", ""), *((text, "", "") for text in row)] for name, row in facts]
+    often = "Once" if times == 1 else f"The median of {times} times"
     note = (
-        "One process each, one time: machines are noisy, so look at the order of magnitude. "
-        "A thousand calls each way. mlopskit imports a tool when it is opened, which the caller "
-        "waits for: that is in the time to a first run, not in the CPU to import. Its calls return "
-        "once the values are in a file; points count as stored when the tool has them."
+        f"{often}, each in a process of its own, with a thousand calls: machines are noisy, so "
+        "look at the order of magnitude. mlopskit imports a tool when it is opened, which the "
+        "caller waits for: that is in the time to a first run, not in the CPU to import. Its calls "
+        "return once the values are in a file; points count as stored when the tool has them."
     )
+    early = [each for each in done if each.imported_before]
+    if early:
+        names = ", ".join(f"{_way(each)}: {each.imported_before[0]}" for each in early)
+        note += f" Imported before its time was measured, so that it means nothing: {names}."
     return "What it costs", note, ["", *ways], rows
+
+
+def _bytes(count: int | None) -> str:
+    return "not on this disk" if count is None else f"{count:,}"
 
 
 def _outages(done: Sequence[ToolResult]) -> tuple[str, str, list[str], list[list[Cell]]]:
@@ -181,7 +222,8 @@ def _way(result: ToolResult) -> str:
 
 def _about(comparison: ToolComparison) -> str:
     versions = ", ".join(f"{name} {each}" for name, each in comparison.versions.items())
-    return f"Measured on {comparison.date[:10]} with {versions}."
+    on = f" The machine: {comparison.machine}." if comparison.machine else ""
+    return f"Measured on {comparison.date[:10]} with {versions}.{on}"
 
 
 def _html(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

@@ -52,8 +52,9 @@ class ToolResult(BaseModel):
     """One way to one tool.
 
     Attributes:
-        tool: The backend's name.
+        tool: The backend's name, or its config line as it may be shown.
         way: ``native`` for the tool's own client, ``mlopskit`` for ours.
+        made: What the comparison made where the line says, and left there; empty if nothing.
         version: Of the tool's package.
         verdicts: What became of each case.
         p50_us: The median time of a call that logs three metrics, in microseconds.
@@ -61,7 +62,10 @@ class ToolResult(BaseModel):
         points_per_s: Points stored a second, from the first call to the end of the run.
         import_s: CPU seconds to import the client; ours imports the tool when it is opened.
         start_s: Seconds from an interpreter without imports to a first run.
-        stored_bytes: What a run with 3,000 points takes on the disk, with all that is beside it.
+        imported_before: What of mlopskit and the tool had been imported where an import or a first
+            run was measured: nothing, or the times mean nothing.
+        stored_bytes: What a run with 3,000 points takes on the disk, with all that is beside it;
+            None where it is not on this disk.
         outage: What happens without a server; None for tools that have none.
         error: Why there is no result.
     """
@@ -70,6 +74,7 @@ class ToolResult(BaseModel):
 
     tool: str
     way: Literal["native", "mlopskit"]
+    made: str = ""
     version: str = ""
     verdicts: tuple[Verdict, ...] = ()
     p50_us: float = 0.0
@@ -77,7 +82,8 @@ class ToolResult(BaseModel):
     points_per_s: float = 0.0
     import_s: float = 0.0
     start_s: float = 0.0
-    stored_bytes: int = 0
+    imported_before: tuple[str, ...] = ()
+    stored_bytes: int | None = None
     outage: Outage | None = None
     error: str = ""
 
@@ -92,6 +98,8 @@ class ToolComparison(BaseModel):
     Attributes:
         domain: What the tools are for.
         date: When, in ISO 8601 and UTC.
+        machine: How many CPUs it has, and how busy it was before and after.
+        times: How often each cost was measured; each is the median.
         versions: Of Python, mlopskit and the tools.
         results: One for each way to each tool.
         capabilities: By capability and tool, what the backend declares.
@@ -101,6 +109,8 @@ class ToolComparison(BaseModel):
 
     domain: str
     date: str
+    machine: str = ""
+    times: int = 1
     versions: Mapping[str, str] = {}
     results: tuple[ToolResult, ...] = ()
     capabilities: Mapping[str, Mapping[str, str]] = {}

@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import wandb
 
 from mlopskit.comparison.workload import CLOSED, plain
+from mlopskit.errors import NotFound
 from mlopskit.tracking.wandb_files import find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlopskit.comparison.workload import Opening
+
 
 class Client:
-    """`wandb.init` and its run; offline unless in an outage.
+    """`wandb.init` and its run; in a private folder offline, unless in an outage.
 
-    W&B has no reader for offline runs. What its files hold is read by mlopskit's own.
+    W&B has no reader for offline runs: what their files hold is read by mlopskit's own. What is on
+    a server is read with `wandb.Api`.
     """
 
     alone = True  # After a step, no metric takes an earlier one.
 
-    def __init__(self, folder: Path, *, outage: bool) -> None:
-        self._folder = folder
-        settings = wandb.Settings(base_url=CLOSED, api_key="0" * 40) if outage else None
-        self._run: Any = wandb.init(
-            project="compare",
-            dir=str(folder),
-            mode="online" if outage else "offline",
-            settings=settings,
+    def __init__(self, opening: Opening) -> None:
+        self._folder, options = opening.folder, opening.options
+        entity, _, project = opening.name.rpartition("/")
+        mode: Any = (
+            "offline" if opening.private else options.get("mode") or os.environ.get("WANDB_MODE")
         )
+        if opening.outage:
+            mode, options = "online", {"base_url": CLOSED, "api_key": "0" * 40}
+        chosen = {name: options[name] for name in ("base_url", "api_key") if options.get(name)}
+        self._run: Any = wandb.init(
+            entity=options.get("entity") or entity or None,
+            project=project,
+            dir=str(self._folder),
+            mode=mode or "online",
+            settings=wandb.Settings(**{**chosen, **options.get("settings", {})}),
+        )
+        self._online = mode != "offline"
+        self._chosen = chosen
         self._read: Any = None
 
     def log_param(self, key: str, value: Any) -> None:
@@ -64,9 +79,17 @@ class Client:
     def params(self) -> Mapping[str, Any]:
         return {key: value for key, value in self._kept().config.items() if key != "_wandb"}
 
-    def points(self, key: str) -> list[tuple[int, float]]:
-        rows = self._kept().history(key)
-        return [(int(s), plain(v)) for s, v in zip(rows.steps, rows.values, strict=True)]
+    def points(self, key: str) -> list[tuple[int, Any]]:
+        if self._online:
+            # `scan_history` would ask for every thousand steps up to the last, of which there may
+            # be 2**63. The rows of a case are so few that none is left out of the samples.
+            rows = self._kept().history(samples=500, pandas=False)
+            return [(int(row["_step"]), row[key]) for row in rows if key in row]
+        found: list[tuple[int, Any]] = self._kept().others(key)
+        with suppress(NotFound):  # Where there is no number.
+            rows = self._kept().history(key)
+            found += zip(map(int, rows.steps), map(plain, rows.values), strict=True)
+        return found
 
     def tags(self) -> Mapping[str, str]:
         return {
@@ -76,6 +99,8 @@ class Client:
         }
 
     def file(self, name: str) -> bytes:
+        if self._online:
+            return self._fetched(name)
         for artifact in self._kept().artifacts:
             for entry in artifact.entries():
                 if entry.path == name:
@@ -83,11 +108,22 @@ class Client:
                     return content
         raise LookupError(name)
 
+    def _fetched(self, name: str) -> bytes:
+        for artifact in self._kept().logged_artifacts():
+            if name in artifact.manifest.entries:
+                with tempfile.TemporaryDirectory() as folder:
+                    return Path(artifact.get_entry(name).download(folder)).read_bytes()
+        raise LookupError(name)
+
     @staticmethod
     def left(folder: Path) -> int:
         return sum(len(each.read().history("loss").steps) for each in find_runs(folder))
 
     def _kept(self) -> Any:
-        if self._read is None:
+        if self._read is None and self._online:
+            key, where = self._chosen.get("api_key"), self._chosen.get("base_url")
+            api = wandb.Api(api_key=key, overrides={"base_url": where} if where else None)
+            self._read = api.run(self._run.path)
+        elif self._read is None:
             self._read = next(iter(find_runs(self._folder))).read()
         return self._read

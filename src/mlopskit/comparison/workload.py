@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from mlopskit.testing import hard_values as hard
 from mlopskit.tracking.values import same
 
 if TYPE_CHECKING:
@@ -32,6 +33,30 @@ class Case:
     key: str
     value: Any
     before: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a driver is opened with.
+
+    Attributes:
+        folder: A private folder.
+        location: Where the line says, with its secrets; None where the private folder is to be it.
+        options: Of the line, likewise.
+        name: Of the experiment or project to make there; a private one may have any.
+        outage: Whether the server is to be one that is not there, whatever the line says.
+    """
+
+    folder: Path
+    location: str | None
+    options: Mapping[str, Any]
+    name: str
+    outage: bool = False
+
+    @property
+    def private(self) -> bool:
+        """Whether the private folder is the place."""
+        return self.outage or (self.location is None and not self.options)
 
 
 class Driver(Protocol):
@@ -64,7 +89,7 @@ class Driver(Protocol):
     def params(self) -> Mapping[str, Any]:
         """Read the params."""
 
-    def points(self, key: str) -> list[tuple[int, float]]:
+    def points(self, key: str) -> list[tuple[int, Any]]:
         """Read every (step, value) of a metric, in the order kept."""
 
     def tags(self) -> Mapping[str, str]:
@@ -81,31 +106,13 @@ class Driver(Protocol):
 CLOSED: Final = "http://127.0.0.1:9"  # Nothing listens at the port for discarding.
 SENT: Final = 100  # Values that a program logs in an outage.
 CASES: Final = (
-    Case("param", "an int", "one", 1),
-    Case("param", "a float that is whole", "whole", 1.0),
-    Case("param", "a bool", "flag", True),
-    Case("param", "None", "none", None),
-    Case("param", "a text that looks like a number", "text", "1"),
-    Case("param", "an infinity", "infinity", math.inf),
-    Case("param", "a nested mapping", "nested", {"layers": [64, {"act": None}]}),
-    Case("param", "a tuple", "tuple", (1, 2.0)),
-    Case("param", "10,000 characters", "long", "ü" * 10_000),
-    Case("param", "a name with odd characters", "größe@1", 0.5),
-    Case("param", "another value, on purpose", "changed", "after", before="before"),
-    Case("metric", "a plain value", "plain", [(0, 0.1)]),
-    Case("metric", "NaN", "nan", [(0, math.nan)]),
-    Case("metric", "infinities", "inf", [(0, math.inf), (1, -math.inf)]),
-    Case("metric", "minus zero", "zero", [(0, -0.0)]),
-    Case("metric", "an int beyond 2**53", "big", [(0, 2**53 + 1)]),
-    Case("metric", "the smallest float", "tiny", [(0, 5e-324)]),
-    Case("metric", "steps that go back", "back", [(5, 0.5), (3, 0.25), (4, 0.75)]),
-    Case("metric", "one step twice", "twice", [(1, 0.5), (1, 0.25)]),
-    Case("metric", "a step below zero", "below", [(-7, 0.5)]),
-    Case("metric", "a name with an @", "acc@1", [(0, 0.5)]),
-    Case("metric", "a name of 250 characters", "k" * 250, [(0, 0.5)]),
-    Case("tag", "a text of 10,000 characters", "note", "é" * 10_000),
-    Case("file", "no bytes", "empty.bin", b""),
-    Case("file", "a name in other letters", "größe/ü.txt", "ü".encode()),
+    *(Case("param", what, key, value) for what, key, value in hard.PARAMS),
+    Case("param", hard.CHANGED[0], hard.CHANGED[1], hard.CHANGED[3], before=hard.CHANGED[2]),
+    *(Case("metric", w, f"value-{at}", [(at, v)]) for at, (w, v) in enumerate(hard.VALUES)),
+    *(Case("metric", w, f"points-{at}", points) for at, (w, points) in enumerate(hard.POINTS)),
+    *(Case("metric", w, name, [(at, 0.5)]) for at, (w, name) in enumerate(hard.METRIC_NAMES)),
+    *(Case("tag", what, key, value) for what, key, value in hard.TAGS),
+    *(Case("file", what, name, content) for what, name, content in hard.FILES),
 )
 
 
@@ -165,14 +172,16 @@ def plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _step(point: tuple[int, float]) -> int:
+def _step(point: tuple[int, Any]) -> int:
     return point[0]
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     # An int is the same as the float that equals it: metrics are numbers.
-    if not math.isfinite(value):
+    if isinstance(value, int):
+        return f"{int(value)}"
+    if not isinstance(value, float) or not math.isfinite(value):
         return repr(value)
     if value == 0:
         return "-0" if math.copysign(1, value) < 0 else "0"
-    return str(int(value)) if value == int(value) else repr(value)
+    return str(int(value)) if value.is_integer() else repr(value)

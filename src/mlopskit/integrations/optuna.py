@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack
 
 from mlopskit.errors import InvalidInput
 from mlopskit.integrations.held import StartOptions, missing
@@ -11,23 +14,30 @@ from mlopskit.integrations.plain import plain
 from mlopskit.kit import open_tracker
 from mlopskit.tracking.base import Tracker
 from mlopskit.tracking.ranks import this_rank
-from mlopskit.tracking.run import Run
+from mlopskit.tracking.run import Run, status_of
 
 try:
+    from optuna.exceptions import TrialPruned
     from optuna.trial import TrialState
 except ModuleNotFoundError as exc:
     raise missing(exc, "optuna", "optuna") from exc
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
     from mlopskit.integrations.held import Destination
+    from mlopskit.tracking.entities import Status
 
 __all__ = ["MlopskitCallback"]
 
+logger = logging.getLogger(__name__)
+
 STATE: Final = "optuna.state"
 REPORTED: Final = "intermediate_value"
+R = TypeVar("R")
 
 
 class MlopskitCallback:
@@ -37,8 +47,9 @@ class MlopskitCallback:
     its params, its user attributes as the param ``user_attrs``, its values, what it reported on the
     way as the metric ``intermediate_value`` by step, and its state as the tag ``optuna.state``. It
     is called ``trial-<number>``, in an experiment and a group called as the study. A failed trial
-    leaves a ``failed`` run; Optuna calls nobody after an exception that ``catch`` does not name.
-    Trials may run in threads. Ranks other than 0 log nothing and open nothing.
+    leaves a ``failed`` run; after an exception that ``catch`` does not name, Optuna calls nobody,
+    and only an objective that is `watched` leaves one. Trials may run in threads. Ranks other than
+    0 log nothing and open nothing.
 
     Args:
         to: A `Tracker`, an open `Run`, or a config line; the configured tracker if left out. An
@@ -57,11 +68,50 @@ class MlopskitCallback:
         self._parent = to if isinstance(to, Run) else None
         self._opened: Tracker | None = None
         self._lock = threading.Lock()
+        self._logged: set[tuple[str, int]] = set()
 
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Log one trial that has ended."""
         if this_rank():
             return
+        if (study.study_name, trial.number) in self._logged:
+            return
+        self._log(study, trial, "failed" if trial.state is TrialState.FAIL else "finished")
+
+    def watched(self, objective: Callable[[Trial], R]) -> Callable[[Trial], R]:
+        """Return an objective whose trials leave a run also where they raise.
+
+        ``study.optimize(callback.watched(objective), callbacks=[callback])``. The run of a trial
+        that raises is logged at once, ``failed``, or ``killed`` after Ctrl-C, and the exception
+        goes on to Optuna. An error of logging is told as a warning then, so as not to hide it.
+        """
+
+        @functools.wraps(objective)
+        def watching(trial: Trial) -> R:
+            try:
+                return objective(trial)
+            except TrialPruned:
+                raise
+            except (Exception, KeyboardInterrupt) as exc:  # These fail a trial, and no others do.
+                self._log_raised(trial, status_of(exc))
+                raise
+
+        return watching
+
+    def _log_raised(self, trial: Trial, status: Status) -> None:
+        if this_rank():
+            return
+        study = trial.study
+        try:
+            found = next(each for each in study.get_trials() if each.number == trial.number)
+            found.state = TrialState.FAIL  # As Optuna will say in a moment.
+            found.datetime_complete = datetime.now()  # noqa: DTZ005 - as Optuna's other times
+            self._logged.add((study.study_name, trial.number))
+            self._log(study, found, status)
+        except Exception as exc:  # noqa: BLE001 - what the objective raised is what matters
+            logger.warning("Trial %s has failed, and has no run: %s", trial.number, exc)
+
+    def _log(self, study: Study, trial: FrozenTrial, status: Status) -> None:
         values = _values(study, trial)
         options: dict[str, Any] = {
             "experiment": study.study_name if self._parent is None else self._parent.experiment,
@@ -76,7 +126,7 @@ class MlopskitCallback:
         except BaseException:
             run.finish("failed")
             raise
-        run.finish("failed" if trial.state is TrialState.FAIL else "finished")
+        run.finish(status)
         if self._parent is not None and values:
             self._parent.log_metrics(values, trial.number)
 

@@ -53,10 +53,11 @@ def _items(value: Any) -> Any:
         return list(value)
     if isinstance(value, AbstractSet):
         return sorted(value, key=repr)
-    if is_dataclass(value) and not isinstance(value, type):
-        return {each.name: getattr(value, each.name) for each in fields(value)}
-    if hasattr(value, "tolist") and hasattr(value, "shape"):
-        return value.tolist()
+    if not isinstance(value, type):  # The classes of NumPy have the methods of their values.
+        if is_dataclass(value):
+            return {each.name: getattr(value, each.name) for each in fields(value)}
+        if hasattr(value, "tolist") and hasattr(value, "shape"):
+            return value.tolist()
     return _text(value)
 
 

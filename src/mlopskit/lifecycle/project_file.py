@@ -7,7 +7,7 @@ typed parameters and a command, and at most one environment.
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -52,11 +52,15 @@ class Environment:
         kind: ``python`` and ``conda`` name a file, ``docker`` an image.
         file: The file, or None for a Python environment without one.
         image: The image.
+        volumes: What Docker mounts, as its ``--volume`` takes it.
+        variables: What is set in the container, by name; None is what is set here.
     """
 
     kind: Literal["python", "conda", "docker"] = "python"
     file: Path | None = None
     image: str = ""
+    volumes: tuple[str, ...] = ()
+    variables: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +202,7 @@ def _environment(folder: Path, path: Path | None, said: Mapping[str, Any]) -> En
     if len(named) > 1:
         raise InvalidInput(f"{path} names more than one environment: {', '.join(named)}.")
     if "docker_env" in said:
-        image = (said["docker_env"] or {}).get("image")
-        if not isinstance(image, str) or not image:
-            raise InvalidInput(f"The docker_env of {path} names no image.")
-        return Environment("docker", None, image)
+        return _docker_env(path, said["docker_env"] or {})
     kinds: tuple[tuple[Literal["python", "conda"], str, str], ...] = (
         ("python", "python_env", PYTHON_ENV),
         ("conda", "conda_env", CONDA_ENV),
@@ -213,6 +214,31 @@ def _environment(folder: Path, path: Path | None, said: Mapping[str, Any]) -> En
         if key in said:
             raise InvalidInput(f"{path} names {key} {said[key]!r}, and there is no such file.")
     return Environment()
+
+
+def _docker_env(path: Path | None, said: Any) -> Environment:
+    if not isinstance(said, dict):
+        raise InvalidInput(f"The docker_env of {path} is no mapping.")
+    image = said.get("image")
+    if not isinstance(image, str) or not image or image.startswith("-"):
+        raise InvalidInput(f"The docker_env of {path} names no image: it has {image!r}.")
+    volumes = said.get("volumes") or []
+    if not isinstance(volumes, list) or not all(isinstance(each, str) for each in volumes):
+        raise InvalidInput(f"The volumes of {path} are no list of texts.")
+    environment = said.get("environment") or []
+    variables: dict[str, str | None] = {}
+    for each in environment if isinstance(environment, list) else [None]:
+        match each:
+            case str(name) | [str(name)]:
+                variables[name] = None
+            case [str(name), value]:
+                variables[name] = str(value)
+            case _:
+                raise InvalidInput(
+                    f"The environment of {path} has {each!r}; it may have a name, or a list of a "
+                    "name and a value."
+                )
+    return Environment("docker", None, image, tuple(volumes), variables)
 
 
 def _checked(name: str, kind: str, value: str, folder: Path) -> str:

@@ -3,6 +3,9 @@
 The run of the project holds its parameters, where it came from, and what it printed. What its code
 logs with MLflow goes to a store of its own, and from there, as runs that are parts of this one, to
 the tracker; code that uses mlopskit finds its tracker by its own configuration.
+
+In Docker the project's folder is mounted where MLflow copies it to in an image that it builds, and
+the store at the place that it has here, so that what the container writes is found.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import secrets
+import shlex
 import shutil
 import subprocess
 import sys
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 Manager = Literal["local", "virtualenv", "uv", "conda", "docker"]
 MANAGERS: Final = ("local", "virtualenv", "uv", "conda", "docker")
 OUTPUT: Final = "output.log"
+INSIDE: Final = "/mlflow/projects/code"
 ASIDE_S: Final = 10.0
 _GIT = re.compile(r"(git@|ssh://|git\+|https?://|git://|file://)|\.git(#|$)")
 
@@ -53,6 +59,19 @@ class ProjectRun:
     run_id: str
     code: int
     parts: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Command:
+    """What to execute.
+
+    Attributes:
+        argv: The command.
+        end: What ends it for certain where it was interrupted.
+    """
+
+    argv: Sequence[str]
+    end: Sequence[str] = ()
 
 
 def run_project(
@@ -91,13 +110,16 @@ def run_project(
     """
     if env_manager not in MANAGERS:
         raise InvalidInput(f"env_manager is {env_manager!r}; it may be {', '.join(MANAGERS)}.")
-    with tempfile.TemporaryDirectory(prefix="mlopskit-project-") as work:
+    # What a container wrote may belong to another user, who alone can remove it.
+    with tempfile.TemporaryDirectory(
+        prefix="mlopskit-project-", ignore_cleanup_errors=True
+    ) as work:
         folder, revision = _fetched(uri, version, Path(work))
         project = read_project(folder)
         command, values = project.command(entry, dict(parameters or {}))
         store = Path(work, "mlflow")
         variables = _variables(store)
-        argv = _around(project, command, env_manager, tracker.context.home, variables)
+        around = _around(project, command, env_manager, tracker.context.home, variables)
         tags = {
             "project.uri": uri,
             "project.entry_point": entry,
@@ -109,7 +131,7 @@ def run_project(
         ) as run:
             log = Path(work, OUTPUT)
             try:
-                code = _ran(argv, folder, variables, log, output)
+                code = _ran(around, folder, variables, log, output)
             finally:
                 if log.exists() and log.stat().st_size:
                     run.log_text(log.read_text("utf-8", errors="replace"), OUTPUT)
@@ -169,12 +191,16 @@ def _variables(store: Path) -> dict[str, str]:
     if find_spec("mlflow") is None:
         return {}
     make_private_folder(store)
-    return {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
+    return {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db",
+        # Else files would go to ./mlruns, which is in the project, and elsewhere in a container.
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": (store / "artifacts").as_uri(),
+    }
 
 
 def _around(
     project: Project, command: str, manager: Manager, home: Path, variables: Mapping[str, str]
-) -> list[str]:
+) -> _Command:
     """Return what to execute, so that a command has the environment that it needs."""
     kind = project.environment.kind
     if manager == "docker" or (kind == "docker" and manager != "local"):
@@ -182,14 +208,16 @@ def _around(
     if manager == "conda":
         return _in_conda(project, command, home)
     if manager == "local":
-        here = Path(sys.executable).parent
-        return ["bash", "-c", f'export PATH="{here}:$PATH"; {command}']
+        return _with_path(Path(sys.executable).parent, command)
     if kind == "conda":
         raise InvalidInput(
             f"{project.name!r} describes a conda environment: use env_manager='conda' or 'local'."
         )
-    folder = _python_env(project, manager, home)
-    return ["bash", "-c", f'export PATH="{folder}/bin:$PATH"; {command}']
+    return _with_path(_python_env(project, manager, home) / "bin", command)
+
+
+def _with_path(folder: Path, command: str) -> _Command:
+    return _Command(["bash", "-c", f'export PATH={shlex.quote(str(folder))}:"$PATH"; {command}'])
 
 
 def _python_env(project: Project, manager: Manager, home: Path) -> Path:
@@ -234,36 +262,68 @@ def _python(version: str) -> str:
     return found
 
 
-def _in_docker(project: Project, command: str, variables: Mapping[str, str]) -> list[str]:
-    image = project.environment.image
-    if not image:
+def _in_docker(project: Project, command: str, variables: Mapping[str, str]) -> _Command:
+    environment = project.environment
+    if not environment.image:
         raise InvalidInput(f"{project.name!r} names no image: its MLproject has no docker_env.")
-    _need("docker", "https://docs.docker.com/engine/install/")
-    done = subprocess.run(["docker", "info"], check=False, capture_output=True)  # noqa: S607
-    if done.returncode != 0:
-        raise Unavailable("Docker", "its engine does not answer: 'docker info' fails")
-    inside = "/mlflow/projects/code"
-    store = [
-        option
-        for value in variables.values()
-        for place in (str(Path(value.removeprefix("sqlite:///")).parent),)
-        for option in ("-v", f"{place}:{place}")
+    if ":" in str(project.folder):
+        raise InvalidInput(f"Docker cannot mount {project.folder}: there is a colon in its path.")
+    absent = [
+        name
+        for name, value in environment.variables.items()
+        if value is None and name not in os.environ
     ]
-    names = [option for name in variables for option in ("-e", name)]
-    mounts = ["-v", f"{project.folder}:{inside}", "-w", inside, *store, *names]
-    return ["docker", "run", "--rm", *mounts, image, "bash", "-c", command]
+    if absent:
+        raise InvalidInput(
+            f"The docker_env of {project.name!r} takes {', '.join(absent)} from the environment, "
+            "where it is not set."
+        )
+    _need("docker", "https://docs.docker.com/engine/install/")
+    done = subprocess.run(["docker", "info"], check=False, capture_output=True, text=True)  # noqa: S607
+    if done.returncode != 0:
+        said = done.stderr.strip() or f"'docker info' ended with {done.returncode}"
+        raise Unavailable("Docker", f"its engine does not answer: {said}")
+    store = variables.get("MLFLOW_TRACKING_URI", "").removeprefix("sqlite:///")
+    place = str(Path(store).parent)
+    volumes = [f"{project.folder}:{INSIDE}", *([f"{place}:{place}"] if store else [])]
+    # A name alone stands for the value that the program has: it is in no list of processes.
+    names = ["PYTHONUNBUFFERED", *variables]
+    names += [
+        name if value is None else f"{name}={value}"
+        for name, value in environment.variables.items()
+    ]
+    container = f"mlopskit-{secrets.token_hex(8)}"
+    argv = ["docker", "run", "--rm", "--name", container, "-w", INSIDE]
+    for each in (*volumes, *environment.volumes):
+        argv += ["-v", each]
+    for each in names:
+        argv += ["-e", each]
+    argv += [environment.image, "sh", "-c", command]  # Small images have no bash.
+    return _Command(argv, ["docker", "rm", "--force", container])
 
 
-def _in_conda(project: Project, command: str, home: Path) -> list[str]:
+def _in_conda(project: Project, command: str, home: Path) -> _Command:
     file = project.environment.file
     if project.environment.kind != "conda" or file is None:
         raise InvalidInput(f"{project.name!r} describes no conda environment.")
-    _need("conda", "https://docs.conda.io/")
+    conda = _conda()
     name = sha256(file.read_bytes()).hexdigest()[:16]
     folder = make_private_folder(home / "projects") / f"conda-{name}"
-    if not (folder / "conda-meta").exists():
-        _made(["conda", "env", "create", "--quiet", "-p", str(folder), "-f", str(file)])
-    return ["conda", "run", "--no-capture-output", "-p", str(folder), "bash", "-c", command]
+    if not (folder / "ready").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _made([conda, "env", "create", "--quiet", "-p", str(folder), "-f", str(file)])
+        (folder / "ready").touch()
+    return _Command([conda, "run", "--no-capture-output", "-p", str(folder), "bash", "-c", command])
+
+
+def _conda() -> str:
+    """Return the program, which need not be on the PATH: a shell has a function of that name."""
+    home = os.environ.get("MLFLOW_CONDA_HOME")
+    for place in (os.environ.get("CONDA_EXE"), home and os.path.join(home, "bin", "conda")):
+        if place and os.access(place, os.X_OK):
+            return place
+    _need("conda", "https://docs.conda.io/")
+    return "conda"
 
 
 def _need(program: str, where: str) -> None:
@@ -281,7 +341,7 @@ def _made(command: Sequence[str], cwd: Path | None = None) -> None:
 
 
 def _ran(
-    argv: Sequence[str],
+    around: _Command,
     folder: Path,
     variables: Mapping[str, str],
     log: Path,
@@ -291,7 +351,7 @@ def _ran(
     with (
         log.open("wb") as kept,
         subprocess.Popen(  # noqa: S603 - to run the project's command is what is asked for
-            argv,
+            around.argv,
             cwd=folder,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
             stdout=subprocess.PIPE,
@@ -312,6 +372,8 @@ def _ran(
                 process.wait(ASIDE_S)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 9)
+            if around.end:
+                subprocess.run(around.end, check=False, capture_output=True)  # noqa: S603 - ours
             raise
 
 

@@ -23,6 +23,14 @@ import pytest
 
 from mlopskit.errors import Conflict, InvalidInput, InvalidName, NotFound, ParamConflict
 from mlopskit.kit import Kit
+from mlopskit.testing.hard_values import (
+    HARD_METRIC_NAMES,
+    HARD_PARAMS,
+    HARD_STEPS,
+    HARD_TAGS,
+    HARD_VALUES,
+    ODD_NAMES,
+)
 from mlopskit.testing.tool import ToolContract
 from mlopskit.testing.tracking_contents import ContentsContract, needs
 from mlopskit.tracking import CAPABILITIES, Tracker
@@ -34,52 +42,10 @@ if TYPE_CHECKING:
 
     from mlopskit.tool import Tool
 
+__all__ = ["HARD_PARAMS", "HARD_STEPS", "HARD_VALUES", "TrackerContract"]
+
 Line = str | dict[str, Any] | list[Any]
 
-HARD_PARAMS: dict[str, Any] = {
-    "none": None,
-    "true": True,
-    "one": 1,
-    "one as a float": 1.0,
-    "one as a text": "1",
-    "true as a text": "true",
-    "null as a text": "null",
-    "quoted": '"quoted"',
-    "empty": "",
-    "lines": "a\n\tb\x00c",
-    "surrogate": "\udc80",
-    "big": 2**70,
-    "tenth": 0.1,
-    "smallest": 5e-324,
-    "nan": math.nan,
-    "inf": -math.inf,
-    "minus zero": -0.0,
-    "long": "ü" * 100_000,
-    "nested": {"layers": [{"units": 64, "act": None}, (1, 2.0)], "weights": {0: 0.5, True: "x"}},
-    "marked": {"$": "tuple", "v": [1]},
-    "acc@1": "odd key",
-    "größe/α": "unicode key",
-    "a//b/../c": "no path",
-    "$": ("the mark", 1),
-    'a "b"\\': "quotes in the key",
-    "k" * 250: "long key",
-    "€" * 250: "long unicode key",
-    "_mk_a": "a key that looks escaped",
-}
-HARD_VALUES: list[float] = [
-    0.1,
-    math.nan,
-    math.inf,
-    -math.inf,
-    -0.0,
-    0.0,
-    5e-324,
-    1.7976931348623157e308,
-    2**53 + 1,
-    -(10**400),
-    True,
-]
-HARD_STEPS = [5, 3, 3, -7, 2**63 - 1, 2**63, 0]
 HOSTILE = [
     "../x",
     "/etc/passwd",
@@ -94,15 +60,6 @@ HOSTILE = [
     ".",
     " x",
     "a//b",
-]
-ODD_NAMES = [
-    "a b/c.txt",
-    "ü/@1#%2e.txt",
-    "mlopskit/odd/x.json",
-    "e\u0301.txt",
-    "a?b&c;d",
-    "-r",
-    "x/.y",
 ]
 UNKNOWN = "f00d" * 8
 UNKNOWN_RUN: dict[str, Callable[[Tracker], object]] = {
@@ -303,13 +260,13 @@ class TrackerContract(ContentsContract, ToolContract):
 
     def test_hard_names_of_metrics_are_kept(self, tracker: Tracker) -> None:
         """Long ones, Unicode, and what tools use as separators."""
-        names = ["acc@1", "größe/α", "k" * 250, "€" * 250, "a//b/../c", "a.b", "_step", "%"]
         with tracker.start_run() as run:
-            for number, name in enumerate(names):
+            for number, name in enumerate(HARD_METRIC_NAMES):
                 run.log_metric(name, number + 0.5, step=number)
 
-        assert tracker.get_run(run.id).metrics == {n: i + 0.5 for i, n in enumerate(names)}
-        for number, name in enumerate(names):
+        expected = {name: number + 0.5 for number, name in enumerate(HARD_METRIC_NAMES)}
+        assert tracker.get_run(run.id).metrics == expected
+        for number, name in enumerate(HARD_METRIC_NAMES):
             assert list(tracker.get_metric_history(run.id, name).values) == [number + 0.5]
 
     def test_an_empty_run_is_a_run(self, tracker: Tracker) -> None:
@@ -387,21 +344,11 @@ class TrackerContract(ContentsContract, ToolContract):
 
     def test_hard_tags_read_back(self, tracker: Tracker) -> None:
         """Long, empty, with line ends, odd keys, and those that tools use for themselves."""
-        tags = {
-            "long": "ü" * 50_000,
-            "empty": "",
-            "lines": "a\nb\r\n\x00",
-            "quoted": '"x"',
-            "json": '{"$": "file", "v": "x"}',
-            "mlflow.runName": "not the name",
-            "acc@1": "odd",
-            "s" * 250: "long key",
-        }
-        with tracker.start_run(name="mine", tags=tags) as run:
+        with tracker.start_run(name="mine", tags=HARD_TAGS) as run:
             pass
 
         record = tracker.get_run(run.id)
-        assert record.tags == tags
+        assert record.tags == HARD_TAGS
         assert record.name == "mine"
 
     def test_names_that_nobody_could_keep_are_refused(self, tracker: Tracker) -> None:

@@ -480,10 +480,18 @@ class Tracker(Tool):
             raise NotFound(f"artifact of experiment {experiment!r}", ref)
         return found
 
-    def download_artifact(self, id: str, name: str, dst: Path | str) -> Path:
+    def download_artifact(
+        self, id: str, name: str, dst: Path | str, *, progress: bool = False
+    ) -> Path:
         """Write a file of a run, or all files of a folder, into `dst` under its name.
 
         Remote data is fetched from where it lies.
+
+        Args:
+            id: The run.
+            name: The file or the folder.
+            dst: A folder, which is made.
+            progress: Show a bar of the bytes, file by file, on a terminal or in a notebook.
 
         Returns:
             The path of the file or the folder.
@@ -494,12 +502,20 @@ class Tracker(Tool):
         """
         from pathlib import Path  # noqa: PLC0415 - annotations aside, only this method needs it
 
+        from mlopskit.tracking.progress import bar  # noqa: PLC0415 - as does only this one
+
         artifacts = self.list_artifacts(id)
         files = [each for each in artifacts if name in (each.name, _root(each))]
         if not files:
             raise NotFound("artifact", name, (each.name for each in artifacts))
-        for each in files:
-            self.fetch_artifact(id, each, Path(dst, check_path("artifact", each.name)))
+        total = sum(each.size for each in files)
+        with bar("bytes", asked=progress, sizes=True) as shown:
+            done = 0
+            for each in files:
+                shown.at(done, total, each.name)
+                self.fetch_artifact(id, each, Path(dst, check_path("artifact", each.name)))
+                done += each.size
+            shown.at(done, total)
         return Path(dst, name)
 
     def fetch_artifact(self, id: str, artifact: Artifact, path: Path) -> None:

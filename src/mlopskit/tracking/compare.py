@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.tracking.values import same
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.entities import Artifact, MetricHistory, Number, RunRecord
 
 POINTS: Final = 200
+Direction = Literal["maximize", "minimize"]
 
 
 class _Absent:
@@ -54,6 +55,8 @@ class Course:
         last_step: That step.
         lowest: Over all finite values; None where there is none.
         highest: Likewise.
+        best: The one of the two that the direction asks for; None without a direction.
+        best_step: The first step with that value.
     """
 
     steps: Sequence[int]
@@ -62,6 +65,8 @@ class Course:
     last_step: int
     lowest: Number | None
     highest: Number | None
+    best: Number | None = None
+    best_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,7 @@ class RunComparison:
         same_params: How many params all of the runs share.
         same_tags: Likewise.
         metrics: How each metric went; None where a run does not have it.
+        directions: Of the metrics for which somebody said whether more or less is better.
         artifacts: The digest of each file; None where a run does not have it.
     """
 
@@ -85,20 +91,36 @@ class RunComparison:
     same_tags: int
     metrics: Mapping[str, tuple[Course | None, ...]]
     artifacts: Mapping[str, tuple[str | None, ...]]
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+
+    def winners(self, key: str) -> tuple[int, ...]:
+        """Return the places of the runs with the best value; none where no direction says it."""
+        bests = [None if each is None else each.best for each in self.metrics[key]]
+        values = [each for each in bests if each is not None]
+        if not values:
+            return ()
+        best = max(values) if self.directions[key] == "maximize" else min(values)
+        return tuple(at for at, each in enumerate(bests) if each == best)
 
 
 def compare_runs(
-    runs: Sequence[tuple[Tracker, RunRecord]], *, max_points: int = POINTS
+    runs: Sequence[tuple[Tracker, RunRecord]],
+    *,
+    max_points: int = POINTS,
+    maximize: Collection[str] = (),
+    minimize: Collection[str] = (),
 ) -> RunComparison:
     """Compare two or more runs.
 
     Args:
         runs: Each with the tracker that has it.
         max_points: Of a course, for plotting; every extreme stays.
+        maximize: Metrics of which the highest value is the best.
+        minimize: Metrics of which the lowest value is the best.
 
     Raises:
-        InvalidInput: If there are fewer than two.
-        NotFound: If one has gone in the meantime.
+        InvalidInput: If there are fewer than two, or a metric is to be both.
+        NotFound: If one has gone in the meantime, or none has a metric with a direction.
     """
     if len(runs) < 2:
         raise InvalidInput(f"To compare takes two runs at least, and this is {len(runs)}.")
@@ -106,6 +128,7 @@ def compare_runs(
     params, same_params = _differing([_flat(run.params) for run in records])
     tags, same_tags = _differing([run.tags for run in records])
     keys = sorted({key for run in records for key in run.metrics})
+    directions = _directions(keys, maximize, minimize)
     files = [
         {each.name: _known(each) for each in tracker.list_artifacts(run.id)}
         for tracker, run in runs
@@ -121,27 +144,57 @@ def compare_runs(
         same_params=same_params,
         same_tags=same_tags,
         metrics={
-            key: tuple(_course(tracker, run, key, max_points) for tracker, run in runs)
+            key: tuple(
+                _course(tracker, run, key, max_points, directions.get(key)) for tracker, run in runs
+            )
             for key in keys
         },
         artifacts={name: tuple(each.get(name) for each in files) for name in names},
+        directions=directions,
     )
 
 
-def _course(tracker: Tracker, run: RunRecord, key: str, max_points: int) -> Course | None:
+def _directions(
+    keys: Collection[str], maximize: Collection[str], minimize: Collection[str]
+) -> dict[str, Direction]:
+    ups, downs = _names(maximize), _names(minimize)
+    for key in (*ups, *downs):
+        if key not in keys:
+            raise NotFound("metric", key, keys)
+    if both := sorted(ups & downs):
+        raise InvalidInput(f"{both[0]!r} is to be maximized and minimized; leave out one of them.")
+    return {key: "maximize" if key in ups else "minimize" for key in sorted(ups | downs)}
+
+
+def _names(given: Collection[str]) -> set[str]:
+    return {given} if isinstance(given, str) else set(given)
+
+
+def _course(
+    tracker: Tracker, run: RunRecord, key: str, max_points: int, direction: Direction | None
+) -> Course | None:
     if key not in run.metrics:
         return None
     history = tracker.get_metric_history(run.id, key, max_points=max_points)
     values = [_near(value) for value in _plain(history)]
     finite = [value for value in values if math.isfinite(value)]
+    steps = [int(step) for step in history.steps]
+    lowest, highest = min(finite, default=None), max(finite, default=None)
+    best = {"maximize": highest, "minimize": lowest, None: None}[direction]
     return Course(
-        steps=[int(step) for step in history.steps],
+        steps=steps,
         values=values,
         last=run.metrics[key],
         last_step=run.last_steps[key],
-        lowest=min(finite, default=None),
-        highest=max(finite, default=None),
+        lowest=lowest,
+        highest=highest,
+        best=best,
+        best_step=None if best is None else _first_step(steps, values, best),
     )
+
+
+def _first_step(steps: Sequence[int], values: Sequence[float], best: float) -> int:
+    return min(step for step, value in zip(steps, values, strict=True) if value == best)
 
 
 def _plain(history: MetricHistory) -> list[Any]:

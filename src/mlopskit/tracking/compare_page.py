@@ -22,9 +22,10 @@ COLOURS: Final = (
     *("#cc79a7", "#56b4e9", "#8a8a8a", "#b8a900"),
 )
 STYLE: Final = """
-:root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#17202c;--soft:#5c6a7c;--line:#e1e6ec}
+:root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#17202c;--soft:#5c6a7c;--line:#e1e6ec;
+--wins:#1a7f4b}
 @media(prefers-color-scheme:dark){:root{--bg:#0e131a;--card:#171e28;--ink:#e8edf4;--soft:#94a2b5;
---line:#2a3441}}
+--line:#2a3441;--wins:#4cc38a}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:32px 18px 60px}h1{margin:0 0 4px;font-size:1.8rem}
@@ -32,10 +33,14 @@ h2{font-size:1.1rem;margin:32px 0 8px}p{color:var(--soft);margin:.2rem 0 .6rem}
 .scroll{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:12px}
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;
 padding:7px 14px;border-top:1px solid var(--line);font-variant-numeric:tabular-nums;
-overflow-wrap:break-word;max-width:28rem}tr:first-child>*{border-top:0}th{font-weight:600}
-tbody th{color:var(--soft);font-weight:500;white-space:nowrap}
+overflow-wrap:anywhere;min-width:8.5rem;max-width:24rem}
+th{font-weight:600}thead th{border-top:0;vertical-align:bottom}
+tbody th{color:var(--soft);font-weight:500}time,.digest{white-space:nowrap}code{font-size:.85em}
+tr>:first-child{position:sticky;left:0;background:var(--card)}
+@media(max-width:600px){main{padding:20px 12px 40px}th,td{padding:6px 9px}
+tr>:first-child{min-width:6rem;max-width:8.5rem;font-size:.85rem}}
 i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:7px}
-.none{color:var(--soft)}
+.none{color:var(--soft)}.best,.wins{font-weight:600}.wins{color:var(--wins)}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(420px,100%),1fr));gap:14px}
 figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:12px;
 padding:12px 14px}figcaption{font-weight:600;overflow-wrap:anywhere}
@@ -72,8 +77,9 @@ def _runs(comparison: RunComparison) -> str:
         took = ""
         if run.started_at is not None and run.ended_at is not None:
             took = f"{(run.ended_at - run.started_at).total_seconds():.1f} s"
-        facts = (run.id, run.experiment, run.status, began, took, column.target)
-        rows.append([_key(at, column.label), *map(escape, facts)])
+        head = [_key(at, column.label), f"<code>{escape(run.id)}</code>"]
+        rest = [escape(run.status), f"<time>{began}</time>", took, escape(column.target)]
+        rows.append([*head, escape(run.experiment), *rest])
     head = ["run", "id", "experiment", "status", "started", "took", "where"]
     return _table(head, rows)
 
@@ -88,37 +94,45 @@ def _params(comparison: RunComparison, names: Sequence[str]) -> str:
             continue
         rows = [[escape(key), *map(_value, row)] for key, row in values.items()]
         table = _table([what.lower()[:-1], *map(escape, names)], rows) if rows else ""
-        found += f"<h2>{what} that differ</h2><p>{alike} are the same.</p>{table}"
+        said = f"{alike} {'is' if alike == 1 else 'are'} the same."
+        found += f"<h2>{what} that differ</h2><p>{said}</p>{table}"
     return found
 
 
 def _metrics(comparison: RunComparison, names: Sequence[str]) -> str:
     if not comparison.metrics:
         return ""
-    rows = [
-        [
-            escape(key),
-            *(
-                _value(ABSENT)
-                if course is None
-                else f"{_value(course.last)}<br><span class=none>{_value(course.lowest)} to "
-                f"{_value(course.highest)}</span>"
-                for course in courses
-            ),
-        ]
-        for key, courses in comparison.metrics.items()
-    ]
+    rows = []
+    for key, courses in comparison.metrics.items():
+        winners, way = comparison.winners(key), comparison.directions.get(key)
+        said = f'<br><span class="none">{way}d</span>' if way else ""
+        cells = [_course(each, wins=at in winners) for at, each in enumerate(courses)]
+        rows.append([escape(key) + said, *cells])
     charts = "".join(
         _chart(key, courses, names)
         for key, courses in comparison.metrics.items()
         if any(course is not None and len(course.values) > 1 for course in courses)
     )
-    said = "The value at the last step, and below it the lowest and the highest."
+    said = "The value at the last step, and below it the lowest and the highest of all."
+    if comparison.directions:
+        said += " Between them the best one, where a direction was given."
     return (
         f"<h2>Metrics</h2><p>{said}</p>"
         + _table(["metric", *map(escape, names)], rows)
         + (f'<h2>How they went</h2><div class="charts">{charts}</div>' if charts else "")
     )
+
+
+def _course(course: Course | None, *, wins: bool) -> str:
+    if course is None:
+        return _value(ABSENT)
+    said = f"{_value(course.last)} at step {course.last_step}"
+    if course.best is not None:
+        what = "best of all" if wins else "best"
+        shown = f"{what}: {_value(course.best)} at step {course.best_step}"
+        said += f'<br><b class="{"wins" if wins else "best"}">{shown}</b>'
+    around = f"{_value(course.lowest)} to {_value(course.highest)}"
+    return f'{said}<br><span class="none">{around}</span>'
 
 
 def _artifacts(comparison: RunComparison, names: Sequence[str]) -> str:
@@ -213,7 +227,7 @@ def _file(digest: str | None) -> str:
     if digest is None:
         return _value(ABSENT)
     short = digest[:19] if digest.startswith("sha256:") else digest[:LONGEST]
-    return f"<code>{escape(short)}</code>"
+    return f'<code class="digest">{escape(short)}</code>'
 
 
 def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import Conflict
 from mlopskit.tracking import sweep_search
+from mlopskit.tracking.progress import Bar
 from mlopskit.tracking.sweep_report import page
 from mlopskit.tracking.sweep_result import SweepResult
 from mlopskit.tracking.sweep_trials import (
@@ -104,6 +105,9 @@ class Sweep:
         self._experiment = experiment
         self._let_go = let_go
         self.elsewhere: tuple[Client, Callable[[], Tracker]] | None = None
+        self.shown = Bar()
+        self._total = 0
+        self._done: list[Done] = []
 
     def run(
         self,
@@ -117,24 +121,23 @@ class Sweep:
         """Run what is missing of the trials."""
         wanted, found = self._wanted, self._found(resume=resume)
         chosen = _chosen(seed, found)
-        done: list[Done] = []
         if found is not None:
             _check_same(self._name, found[1], wanted.params(chosen))
-            done = read_trials(
+            self._done = read_trials(
                 self._tracker, self._experiment, found[0], wanted.space, wanted.metric
             )
         parent = self._parent(found[0] if found else None, chosen)
         parent_id = parent.id if parent else (found or ("",))[0]
         search = wanted.search(chosen, several=workers > 1 or self.elsewhere is not None)
         study = sweep_search.study(**search)
-        for each in done:
+        for each in self._done:
             study.add(each)
-        taken = {each.number for each in done}
-        numbers = [each for each in range(total) if each not in taken][: max(total - len(done), 0)]
+        numbers = self._missing(total)
+        self._show()
         status: Any = "failed"
         try:
             if wanted.engine == "wandb":
-                self._by_wandb(objective, numbers, parent_id, parent, done)
+                self._by_wandb(objective, numbers, parent_id, parent)
             elif self.elsewhere is not None:
                 self._by_client(
                     study,
@@ -143,12 +146,11 @@ class Sweep:
                     numbers=numbers,
                     parent_id=parent_id,
                     workers=workers,
-                    done=done,
                 )
             else:
                 begun = (self._begin(study, number, parent_id) for number in numbers)
-                done += self._trials(study, objective, begun, workers)
-            result = self._result(parent_id, chosen, done)
+                self._here(study, objective, begun, workers)
+            result = self._result(parent_id, chosen)
             if parent is not None:
                 self._sum_up(parent, result)
             status = "finished"
@@ -208,20 +210,43 @@ class Sweep:
             job_type="trial",
         )
 
-    def _trials(
+    def _missing(self, total: int) -> list[int]:
+        """Return the numbers of the trials that are still to run."""
+        taken = {each.number for each in self._done}
+        missing = [each for each in range(total) if each not in taken]
+        missing = missing[: max(total - len(taken), 0)]
+        self._total = len(taken) + len(missing)
+        return missing
+
+    def _keep(self, done: Done) -> None:
+        """Add a trial to those that are done."""
+        self._done.append(done)
+        self._show()
+
+    def _show(self) -> None:
+        if not self.shown.seen:
+            return
+        result = self._result("", 0)
+        now = [] if result.best is None else [f"best {self._wanted.metric} {result.best.value:.6g}"]
+        now += [f"{result.counts['failed']} failed"] if result.counts["failed"] else []
+        self.shown.at(len(self._done), self._total, ", ".join(now))
+
+    def _here(
         self,
         study: Study,
         objective: Callable[[Trial], Any],
         begun: Iterator[Begun],
         workers: int,
-    ) -> list[Done]:
+    ) -> None:
+        """Run trials on this machine."""
         pruned = (TrialPruned, sweep_search.load().PRUNED)
         ended: Iterator[tuple[Begun, Outcome]]
         if workers == 1:
-            ended = (_here(objective, each, pruned) for each in begun)
+            ended = (_tried(objective, each, pruned) for each in begun)
         else:
             ended = side_by_side(objective, begun, workers, pruned, self._let_go)
-        return [self._end(study, each, outcome) for each, outcome in ended]
+        for each, outcome in ended:
+            self._keep(self._end(study, each, outcome))
 
     def _by_client(
         self,
@@ -232,9 +257,8 @@ class Sweep:
         numbers: list[int],
         parent_id: str,
         workers: int,
-        done: list[Done],
     ) -> None:
-        """Let a client run the trials, and add them to those that are done."""
+        """Let a client run the trials."""
         from mlopskit.tracking import sweep_remote  # noqa: PLC0415 - few have a client
 
         assert self.elsewhere is not None  # noqa: S101 - for the type checker
@@ -244,7 +268,7 @@ class Sweep:
         def asked() -> Iterator[tuple[Asked, Task]]:
             for number in numbers:
                 one = study.ask(number)
-                ended = tuple(done) if wanted.pruning is not None else ()
+                ended = tuple(self._done) if wanted.pruning is not None else ()
                 yield (
                     one,
                     sweep_remote.Task(
@@ -265,7 +289,7 @@ class Sweep:
         for one, each in sweep_remote.elsewhere(client, asked(), at_once):
             study.catch_up(one, each)
             study.tell(one, sweep_remote.outcome_of(each))
-            done.append(each)
+            self._keep(each)
 
     def _by_wandb(
         self,
@@ -273,9 +297,8 @@ class Sweep:
         numbers: list[int],
         parent_id: str,
         parent: Run | None,
-        done: list[Done],
     ) -> None:
-        """Let W&B's server choose the trials, and add them to those that are done."""
+        """Let W&B's server choose the trials."""
         from mlopskit.tracking import wandb_sweep  # noqa: PLC0415 - few have a server of W&B's
 
         wanted, domains, waiting = self._wanted, self._wanted.space.domains, iter(numbers)
@@ -295,7 +318,7 @@ class Sweep:
                 if outcome.value is not None:
                     agent.log({wanted.metric: outcome.value})
                 run.finish(outcome.status)
-            done.append(
+            self._keep(
                 Done(
                     number=number,
                     run_id=run.id,
@@ -333,7 +356,7 @@ class Sweep:
             reported=begun.asked.reported,
         )
 
-    def _result(self, parent_id: str, seed: int, done: list[Done]) -> SweepResult:
+    def _result(self, parent_id: str, seed: int) -> SweepResult:
         return SweepResult(
             name=self._name,
             experiment=self._experiment,
@@ -341,7 +364,7 @@ class Sweep:
             metric=self._wanted.metric,
             direction=self._wanted.direction,
             seed=seed,
-            trials=tuple(sorted(done, key=lambda each: each.number)),
+            trials=tuple(sorted(self._done, key=lambda each: each.number)),
             space=self._wanted.space,
         )
 
@@ -354,7 +377,7 @@ class Sweep:
             parent.set_tags({BEST: best.run_id})
 
 
-def _here(
+def _tried(
     objective: Callable[[Trial], Any], begun: Begun, pruned: tuple[type[BaseException], ...]
 ) -> tuple[Begun, Outcome]:
     """Run a trial in this process."""

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import secrets
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +20,7 @@ from mlopskit.errors import Conflict, InvalidInput
 from mlopskit.names import check_label
 from mlopskit.storage import make_private_folder
 from mlopskit.tracking import sweep_search
+from mlopskit.tracking.progress import bar
 from mlopskit.tracking.sweep_methods import (
     Hyperband,
     MedianPruning,
@@ -92,6 +94,7 @@ def run_sweep(
     client: Client | None = None,
     reopen: Callable[[], Tracker] | None = None,
     resume: bool = True,
+    progress: bool = False,
 ) -> SweepResult:
     """Search a space for the params of the best value; every trial is a run, child of one.
 
@@ -117,6 +120,7 @@ def run_sweep(
             The objective has to be importable there, or something that it can pickle.
         reopen: Opens the tracker where a client runs a trial; picklable.
         resume: Whether a sweep of that name may be taken up.
+        progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
         InvalidInput: If the space or an option cannot be taken; the message names it.
@@ -124,7 +128,10 @@ def run_sweep(
         Conflict: If the sweep of that name searches otherwise, runs in another process, or must not
             be taken up.
     """
-    sweep_search.load()
+    with warnings.catch_warnings():
+        # The bars of Optuna's own, which are not used here, miss a package of notebooks.
+        warnings.filterwarnings("ignore", "IProgress not found")
+        sweep_search.load()
     wanted = Wanted(
         space=Space(space),
         sampler=check_sampler(sampler),
@@ -159,7 +166,8 @@ def run_sweep(
         sweep = Sweep(tracker, wanted, title, group, let_go)
         if client is not None and reopen is not None:
             sweep.elsewhere = client, reopen
-        return sweep.run(objective, total, seed=seed, workers=workers, resume=resume)
+        with bar("trials", asked=progress) as sweep.shown:
+            return sweep.run(objective, total, seed=seed, workers=workers, resume=resume)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlopskit.errors import Conflict, CopyDiffers, InvalidName, Unavailable
 from mlopskit.tracking import replay
+from mlopskit.tracking.progress import bar
 from mlopskit.tracking.snapshot import differences, snapshot_of
 from mlopskit.tracking.values import check_run_id
 
@@ -65,6 +66,7 @@ def transfer_runs(
     verify: bool = True,
     replace: bool = False,
     told: Told | None = None,
+    progress: bool = False,
 ) -> TransferReport:
     """Copy runs, the oldest first, with all that they hold.
 
@@ -76,6 +78,7 @@ def transfer_runs(
         verify: Read every run back, and compare it with its source.
         replace: Delete a run of the same id that holds something else, where it would be refused.
         told: Is given how many runs are done, how many there are, and the run that comes next.
+        progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
         Conflict: If the destination has a run of the same id that differs; nothing is written.
@@ -87,27 +90,30 @@ def transfer_runs(
         raise Conflict(f"{src.target} is both the source and the destination.")
     dst.sync()
     work = _Work(src, dst, list(src.search_runs(where, experiment, limit=None))[::-1])
-    present, clashes = work.compared()
+    present, clashes = work.compared(progress=progress)
     if clashes and not replace:
-        shown = "\n".join(f"  {run}: {'; '.join(why)}" for run, why in list(clashes.items())[:5])
+        listed = "\n".join(f"  {run}: {'; '.join(why)}" for run, why in list(clashes.items())[:5])
         raise Conflict(
             f"{len(clashes)} of {len(work.runs)} runs are at {dst.target} already, and differ:\n"
-            f"{shown}\nPass replace=True to replace them; nothing was copied."
+            f"{listed}\nPass replace=True to replace them; nothing was copied."
         )
     copied: list[str] = []
     different: dict[str, Sequence[str]] = {}
-    for done, run in enumerate(work.runs):
-        if told is not None:
-            told(done, len(work.runs), run)
-        own = work.own[run.id]
-        if own in present:
-            continue
-        if own in clashes:
-            dst.delete_run(own)
-        wanted = work.copy(run)
-        copied.append(own)
-        if verify and (why := work.difference(own, wanted)):
-            different[own] = why
+    with bar("runs copied", asked=progress) as shown:
+        for done, run in enumerate(work.runs):
+            shown.at(done, len(work.runs), run.name)
+            if told is not None:
+                told(done, len(work.runs), run)
+            own = work.own[run.id]
+            if own in present:
+                continue
+            if own in clashes:
+                dst.delete_run(own)
+            wanted = work.copy(run)
+            copied.append(own)
+            if verify and (why := work.difference(own, wanted)):
+                different[own] = why
+        shown.at(len(work.runs), len(work.runs))
     if different:
         raise CopyDiffers(dst.target, different)
     return TransferReport(
@@ -142,19 +148,21 @@ class _Work:
         self._src = src
         self._dst = dst
 
-    def compared(self) -> tuple[set[str], dict[str, list[str]]]:
+    def compared(self, *, progress: bool) -> tuple[set[str], dict[str, list[str]]]:
         """Return those that are at the destination and equal, and in what the others differ."""
         there = {run.id for run in self._dst.search_runs(limit=None)} if self.runs else set()
+        both = [run for run in self.runs if self.own[run.id] in there]
         present: set[str] = set()
         clashes: dict[str, list[str]] = {}
-        for run in self.runs:
-            own = self.own[run.id]
-            if own not in there:
-                continue
-            if why := self.difference(own, self._wanted(run)):
-                clashes[own] = why
-            else:
-                present.add(own)
+        with bar("runs compared", asked=progress and both != []) as shown:
+            for done, run in enumerate(both):
+                shown.at(done, len(both), run.name)
+                own = self.own[run.id]
+                if why := self.difference(own, self._wanted(run)):
+                    clashes[own] = why
+                else:
+                    present.add(own)
+            shown.at(len(both), len(both))
         return present, clashes
 
     def difference(self, own: str, wanted: Snapshot) -> list[str]:

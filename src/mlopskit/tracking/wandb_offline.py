@@ -174,11 +174,6 @@ class OfflineStore:
     def settle(self, opened: Open) -> bool:
         """See how far W&B's file has come; tell whether all that was handed on is in it."""
         path = Path(str(opened.run.settings.sync_file))
-        if opened.ended:
-            _sync(path)
-            self._tails.pop(path, None)
-            opened.settled.update(opened.handed)
-            return True
         tail = self._tails.get(path)
         if tail is None:
             tail = self._tails[path] = _Tail(path)
@@ -186,7 +181,10 @@ class OfflineStore:
         if mark is not None and (reached := opened.reached(mark)):
             _sync(path)
             opened.settled.update(reached)
-        return opened.settled == opened.handed
+        done = opened.settled == opened.handed
+        if done and opened.ended:  # That W&B's `finish` has returned does not tell it yet.
+            self._tails.pop(path, None)
+        return done
 
     # Files.
 

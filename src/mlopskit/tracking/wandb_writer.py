@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import wandb
 from wandb.proto import wandb_server_pb2 as _protocol
+from wandb.sdk import wandb_setup
 
 from mlopskit.errors import InvalidInput, NotFound, Unavailable
 from mlopskit.tracking import wandb_artifacts
@@ -302,6 +303,8 @@ class Writer:
                 reinit="create_new",
                 resume="allow" if settings.mode == "online" and stored else None,
             )
+            # Else the user's own `wandb.init()` would return this run, log to it and end it.
+            wandb_setup.singleton().remove_active_run(run)
             run.define_metric("*", step_metric=layout.STEP, step_sync=False)
         opened = Open(run, kept, wandb_artifacts.folder_of(run), resumed=stored is not None)
         if stored is not None:

@@ -6,6 +6,8 @@ import functools
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlopskit.integrations.autolog.callbacks import and_callback
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
@@ -60,22 +62,36 @@ def _patch(
 ) -> None:
     def make(train: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(train)
-        def logged(params: Any, *args: Any, **kwargs: Any) -> Any:
+        def logged(*args: Any, **kwargs: Any) -> Any:
             outer = sessions.open
             with sessions.training(f"{module.__name__}.train") as session:
-                seen = session or outer
+                seen = session or (outer if outer and outer.takes_rounds else None)
                 if seen is None:
-                    return train(params, *args, **kwargs)
+                    return train(*args, **kwargs)
                 if session is not None:
                     with session.wall("log params"):
-                        session.params(dict(params))
-                kwargs["callbacks"] = [*(kwargs.get("callbacks") or ()), callback(seen)]
-                return train(params, *args, **kwargs)
+                        session.params(_params(args[0] if args else kwargs["params"]))
+                with seen.wall("add a callback"):
+                    # XGBoost asks no callback after the one that stops a training.
+                    args, kwargs = and_callback(train, args, kwargs, callback(seen), first=True)
+                return train(*args, **kwargs)
 
         return logged
 
-    patches.replace(module, "train", make)
+    # One and the same everywhere, so that pickle finds it where it is defined.
+    logged = make(module.train)
+    patches.replace(module, "train", lambda _: logged)
     for name in inside:
         part = importlib.import_module(f"{module.__name__}.{name}")
         if hasattr(part, "train"):
-            patches.replace(part, "train", make)
+            patches.replace(part, "train", lambda _: logged)
+
+
+def _params(given: Any) -> dict[str, Any]:
+    """Return params as a mapping; in a list of pairs XGBoost takes one name several times."""
+    if hasattr(given, "keys"):
+        return dict(given)
+    several: dict[str, list[Any]] = {}
+    for key, value in given:
+        several.setdefault(key, []).append(value)
+    return {key: values if len(values) > 1 else values[0] for key, values in several.items()}

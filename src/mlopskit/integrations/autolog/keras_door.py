@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from mlopskit.integrations.autolog.callbacks import and_callback
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
     from mlopskit.integrations.autolog.patches import Patches
-    from mlopskit.integrations.autolog.session import Sessions
+    from mlopskit.integrations.autolog.session import Session, Sessions
 
 MODULE = "keras"
 
@@ -24,19 +26,34 @@ def patch(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
             with sessions.training(type(self).__name__) as session:
                 if session is None or session.run is None:
                     return fit(self, *args, **kwargs)
-                with session.wall("add the callback"):
-                    from mlopskit.integrations.keras import (  # noqa: PLC0415 - Keras is there now
-                        MlopskitCallback,
-                    )
-
-                    given = kwargs.get("callbacks") or ()
-                    several = given if isinstance(given, list | tuple) else [given]
-                    kwargs["callbacks"] = [*several, MlopskitCallback(session.run)]
                 features = args[0] if args else kwargs.get("x")
                 with session.wall("log the data"):
                     session.data(features)
-                return fit(self, *args, **kwargs)
+                given = (self, *args)
+                with session.wall("add a callback"):
+                    given, kwargs = and_callback(fit, given, kwargs, _walled(session))
+                return fit(*given, **kwargs)
 
         return logged
 
     patches.replace(module.Model, "fit", make)
+
+
+def _walled(session: Session) -> Any:
+    """Return the callback of `mlopskit.integrations.keras`, with no way out for its errors."""
+    from mlopskit.integrations.keras import MlopskitCallback  # noqa: PLC0415 - Keras is there now
+
+    class Walled(MlopskitCallback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            with session.wall("log params"):
+                super().on_train_begin(logs)
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            with session.wall("log an epoch"):
+                super().on_epoch_end(epoch, logs)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            with session.wall("end the training"):
+                super().on_train_end(logs)
+
+    return Walled(session.run)

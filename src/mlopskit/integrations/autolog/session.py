@@ -78,14 +78,25 @@ class Sessions:
 
 
 class Session:
-    """What one training logs. Every call of it is made behind `wall`."""
+    """What one training logs. Every call of it is made behind `wall`.
+
+    Attributes:
+        one: Whether it trains one model. The rounds of several would be one series of a metric.
+    """
 
     def __init__(self, options: Options, what: str) -> None:
+        self.one = True
         self.options = options
         self.what = what
         self._held: HeldRun | None = None
         self._run: Run | None = None
         self._told = False
+        self._thread = threading.get_ident()
+
+    @property
+    def takes_rounds(self) -> bool:
+        """Whether the rounds of a training inside it, in this thread, belong to it."""
+        return self.one and self._thread == threading.get_ident()
 
     def begin(self) -> None:
         """Log to the run that is open here, or open one."""
@@ -134,9 +145,9 @@ class Session:
             return
         from mlopskit.registry.signatures import infer_signature  # noqa: PLC0415 - seldom needed
 
-        example = features[:EXAMPLE_ROWS]
-        signature = None
+        example = signature = None
         with self.wall("infer the signature"):
+            example = features[:EXAMPLE_ROWS]
             signature = infer_signature(example, predict(example))
         given = _table(example) if self.options.log_input_examples else None
         self._run.log_model(model, "model", signature=signature, input_example=given)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ MOST_SCORED = 100_000
 def patch(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
     """Log the fits of estimators from now on."""
     base = module.BaseEstimator
+    several = module.MetaEstimatorMixin
 
     def door(cls: type) -> None:
         if "fit" in vars(cls):
-            patches.replace(cls, "fit", lambda fit: _logged(fit, sessions))
+            patches.replace(cls, "fit", lambda fit: _logged(fit, sessions, several))
 
     for cls in _below(base):
         door(cls)
@@ -50,12 +53,35 @@ def _below(cls: type) -> Iterator[type]:
         waiting += new
 
 
-def _logged(fit: Callable[..., Any], sessions: Sessions) -> Callable[..., Any]:
+class _Fit:
+    """A ``fit`` that is logged, in the namespace of its class.
+
+    Of a class that is pickled whole, as those of a notebook are for workers, it is the ``fit`` that
+    it stands for: nothing there needs what logs here.
+    """
+
+    def __init__(self, fit: Callable[..., Any], logged: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, fit)
+        self._fit = fit
+        self._logged = logged
+
+    def __get__(self, estimator: Any, owner: type | None = None) -> Any:
+        return self._logged if estimator is None else MethodType(self._logged, estimator)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._logged(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return copy.copy, (self._fit,)  # Of a function, it is the function.
+
+
+def _logged(fit: Callable[..., Any], sessions: Sessions, several: type) -> _Fit:
     @functools.wraps(fit)
     def logged(self: Any, *args: Any, **kwargs: Any) -> Any:
         with sessions.training(type(self).__name__) as session:
             if session is None:
                 return fit(self, *args, **kwargs)
+            session.one = not isinstance(self, several)
             with session.wall("log params"):
                 session.params(self.get_params(deep=True))
             features = args[0] if args else kwargs.get("X")
@@ -66,7 +92,7 @@ def _logged(fit: Callable[..., Any], sessions: Sessions) -> Callable[..., Any]:
             _log_fitted(session, self, features, target)
             return result
 
-    return logged
+    return _Fit(fit, logged)
 
 
 def _log_fitted(session: Session, estimator: Any, features: Any, target: Any) -> None:
@@ -75,7 +101,14 @@ def _log_fitted(session: Session, estimator: Any, features: Any, target: Any) ->
             session.metrics({"best_cv_score": estimator.best_score_})
             session.params({"best": estimator.best_params_})
     with session.wall("log the score"):
-        if target is not None and hasattr(estimator, "score") and len(features) <= MOST_SCORED:
+        if target is not None and hasattr(estimator, "score") and _rows(features) <= MOST_SCORED:
             session.metrics({"training_score": estimator.score(features, target)})
     with session.wall("log the model"):
-        session.model(estimator, features, getattr(estimator, "predict", lambda rows: rows))
+        # A search holds its scorers and splitters, which no file that is safe to load can keep.
+        kept = getattr(estimator, "best_estimator_", estimator)
+        session.model(kept, features, getattr(kept, "predict", lambda rows: rows))
+
+
+def _rows(features: Any) -> int:
+    """Count rows; a sparse matrix has a shape and no length."""
+    return int(features.shape[0]) if hasattr(features, "shape") else len(features)

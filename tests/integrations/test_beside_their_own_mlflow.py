@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from tests.integrations.trainings import AS_NUMBERS, PARAMS, SCALARS, the_run
+from tests.integrations.trainings import (
+    AS_NUMBERS,
+    PARAMS,
+    SCALARS,
+    fit_with_lightning,
+    fit_with_transformers,
+    the_run,
+)
 
 from mlopskit.kit import open_tracker
 
@@ -32,11 +38,16 @@ def _address_for_one_test() -> Iterator[None]:
     mlflow.set_tracking_uri(None)  # MLflow keeps it for the process.
 
 
-def theirs(uri: str) -> tuple[dict[str, str], dict[str, float]]:
-    """Read the only run of a database of MLflow with MLflow's own client."""
+def runs(uri: str) -> list[Any]:
+    """Read all runs of a database of MLflow with MLflow's own client, the latest first."""
     client = mlflow.MlflowClient(uri)
     experiments = [each.experiment_id for each in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
+    return list(client.search_runs(experiments))
+
+
+def theirs(uri: str) -> tuple[dict[str, str], dict[str, float]]:
+    """Read the only run of a database of MLflow."""
+    (run,) = runs(uri)
     return dict(run.data.params), dict(run.data.metrics)
 
 
@@ -47,46 +58,16 @@ def ours(line: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return dict(record.params), dict(record.metrics)
 
 
-def rows() -> Any:
-    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(4, 2)), 2)
-
-
 def test_of_one_lightning_training(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.loggers import MLFlowLogger
 
     from mlopskit.integrations.lightning import MlopskitLogger
 
-    class Net(LightningModule):
-        def __init__(self, **hparams: Any) -> None:
-            super().__init__()
-            self.save_hyperparameters(hparams)
-            self.layer = torch.nn.Linear(2, 1)
-
-        def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-            self.log_dict({"acc@1": 0.5, "f1(macro)": 0.25})
-            return self.layer(batch[0]).square().mean()  # type: ignore[no-any-return]
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=0.1)
-
     uri = f"sqlite:///{tmp_path}/theirs.db"
     line = f"mlflow:sqlite:///{tmp_path}/ours.db"
-    trainer = Trainer(
-        logger=[
-            MLFlowLogger("e", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts")),
-            MlopskitLogger(line, experiment="e"),
-        ],
-        max_epochs=1,
-        accelerator="cpu",
-        log_every_n_steps=1,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(Net(**PARAMS), rows())
+    own = MLFlowLogger("e", tracking_uri=uri, artifact_location=str(tmp_path / "artifacts"))
+    fit_with_lightning(tmp_path, [own, MlopskitLogger(line, experiment="e")], PARAMS)
 
     params, metrics = theirs(uri)
     assert set(metrics) == {"acc1", "f1macro", "epoch"}  # Renamed.
@@ -141,3 +122,33 @@ def test_accelerate_with_a_name_that_mlflow_refuses(tmp_path: Path) -> None:
 
     assert theirs(uri) == ({}, {})
     assert ours(line) == ({}, {"acc@1": 0.5})
+
+
+def test_of_one_transformers_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from mlopskit.integrations.transformers import MlopskitCallback
+
+    uri = f"sqlite:///{tmp_path}/theirs.db"
+    line = f"mlflow:sqlite:///{tmp_path}/ours.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with MlopskitCallback(line, experiment="e") as callback:
+        fit_with_transformers(tmp_path, "mlflow", callback)
+
+    evaluated, trained = runs(uri)
+    params, metrics = dict(trained.data.params), dict(trained.data.metrics)
+    assert {"acc_1", "np64", "torch", "torch_of_one"} <= metrics.keys()
+    assert not {"acc@1", "f1(macro)", "f1_macro_", "np_int"} & metrics.keys()  # Renamed, dropped.
+    assert "eval_loss" not in metrics
+    assert evaluated.data.metrics["eval_loss"] > 0  # In a run of its own, without params.
+    assert evaluated.data.params == {}
+    assert "long" not in params  # Dropped.
+    assert params["weight_decay"] == "0.0"  # Made a text.
+    assert params["seed"] == "42"  # That of the arguments hides that of the model.
+
+    params, metrics = ours(line)
+    assert metrics["eval_loss"] == evaluated.data.metrics["eval_loss"]
+    assert {key: metrics[key] for key in AS_NUMBERS} == AS_NUMBERS
+    assert params["model_config"]["long"] == PARAMS["very long"]
+    assert params["weight_decay"] == 0.0
+    assert (params["seed"], params["model_config"]["seed"]) == (42, 7)
