@@ -34,7 +34,8 @@ from mlopskit.tracking.sweeps import Uniform, run_sweep
 
 def swept(**options):
     def objective(trial):
-        print("trial", trial.number, type(sys.stdout).__name__)
+        # One piece: threads print at once.
+        print(f"trial {trial.number} {type(sys.stdout).__name__}\\n", end="")
         return 7 / (trial.number + 1)
 
     with Kit(tracking="local", home="sweeps") as kit:
