@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlopskit.registry.base import CAPABILITIES, Registry
+from mlopskit.registry.cards import ModelCard, read_card, write_card
 from mlopskit.registry.entities import (
     ApprovalRequest,
     Collection,
@@ -23,12 +24,24 @@ from mlopskit.registry.gates import (
     Gate,
     all_of,
     any_of,
+    approved,
     at_least,
     at_most,
     better_than,
+    card_complete,
     compare_on,
+    digest_verified,
+    environment_known,
+    fresh,
+    latency_budget,
+    paired_bootstrap,
+    signature_compatible,
+    slice_floors,
+    smaller_than,
 )
+from mlopskit.registry.labels import VersionLabel, propose_label, write_label
 from mlopskit.registry.signatures import compare_signatures, infer_signature
+from mlopskit.registry.slices import by_slice
 
 __all__ = [
     "CAPABILITIES",
@@ -40,6 +53,7 @@ __all__ = [
     "GateResult",
     "HistoryEntry",
     "Lineage",
+    "ModelCard",
     "ModelVersion",
     "RegisteredModel",
     "Registry",
@@ -48,12 +62,28 @@ __all__ = [
     "StageGraph",
     "TensorSpec",
     "VersionComparison",
+    "VersionLabel",
     "all_of",
     "any_of",
+    "approved",
     "at_least",
     "at_most",
     "better_than",
+    "by_slice",
+    "card_complete",
     "compare_on",
     "compare_signatures",
+    "digest_verified",
+    "environment_known",
+    "fresh",
     "infer_signature",
+    "latency_budget",
+    "paired_bootstrap",
+    "propose_label",
+    "read_card",
+    "signature_compatible",
+    "slice_floors",
+    "smaller_than",
+    "write_card",
+    "write_label",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -176,7 +177,8 @@ class Decision(BaseModel):
     Attributes:
         approved: Whether the version entered the stage.
         reasons: One sentence per gate, in the order of the gates.
-        evidence: What each gate looked at, by the gate's name.
+        evidence: What each gate looked at, by the gate's name, in the order of the gates.
+        failed: The names of the gates that did not let it pass.
         holder: The version that held the stage when the gates were asked, if there was one.
     """
 
@@ -185,6 +187,7 @@ class Decision(BaseModel):
     approved: bool
     reasons: tuple[str, ...] = ()
     evidence: Mapping[str, Any] = Field(default_factory=dict)
+    failed: tuple[str, ...] = ()
     holder: int | None = None
 
     def __bool__(self) -> bool:
@@ -355,6 +358,44 @@ class GateContext:
     candidate: ModelVersion
     stage: str
     holder: ModelVersion | None
+    _loaded: dict[tuple[str, int], tuple[bool, Any]] = dataclass_field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The candidate's registered metrics."""
+        return self.candidate.metrics
+
+    @property
+    def signature(self) -> Signature | None:
+        """The candidate's signature; None if it was registered without one."""
+        return self.candidate.signature
+
+    @property
+    def approval(self) -> ApprovalRequest | None:
+        """The request that a person approved for this version and stage, and nobody used yet."""
+        for each in reversed(self.registry.requests(self.candidate.name)):
+            same = (each.version, each.stage) == (self.candidate.version, self.stage)
+            if same and each.status == "approved":
+                return each
+        return None
+
+    def load(self, version: ModelVersion | None = None, *, trusted: bool = False) -> Any:
+        """Return a version as an object, as `Registry.load` does; each is loaded once a decision.
+
+        Args:
+            version: The candidate if left out.
+            trusted: Whether to run code that its files may hold.
+        """
+        wanted = self.candidate if version is None else version
+        key = (wanted.name, wanted.version)
+        known = self._loaded.get(key)
+        # Who does not trust the file gets no object that only trust has made.
+        if known is None or (known[0] and not trusted):
+            model = self.registry.load(wanted.name, wanted.version, trusted=trusted)
+            known = self._loaded[key] = (trusted, model)
+        return known[1]
 
 
 class StageGraph(BaseModel):

@@ -111,8 +111,8 @@ class RegistryContract(RegistryUpkeep, ToolContract):
     def test_what_is_registered_reads_back(self, registry: Registry, source: Path) -> None:
         given: dict[str, Any] = {
             "run_id": "0f" * 16,
-            "metrics": {"auc": 0.1 + 0.2, "acc@1": 1, "loss": -0.0, "up": math.inf},
-            "tags": {"team": "späti", "val/owner": "", "long": "x" * 20_000},
+            "metrics": {"auc": 0.1 + 0.2, "acc@1": 1, "loss": -0.0, "auc[land=DE]": math.inf},
+            "tags": {"team": "späti", "val/owner": "", "card.use_case": "x" * 20_000},
             "signature": SIGNATURE,
             "description": "first\nsecond",
         }
@@ -126,7 +126,7 @@ class RegistryContract(RegistryUpkeep, ToolContract):
             (),
         )
         assert made.run_id == given["run_id"]
-        assert made.metrics == {"auc": 0.1 + 0.2, "acc@1": 1.0, "loss": 0.0, "up": math.inf}
+        assert made.metrics == {"auc": 0.1 + 0.2, "acc@1": 1.0, "loss": 0.0, "auc[land=DE]": math.inf}
         assert math.copysign(1, made.metrics["loss"]) == -1
         assert made.tags == given["tags"]
         assert made.signature == SIGNATURE
@@ -301,6 +301,8 @@ class RegistryContract(RegistryUpkeep, ToolContract):
         assert not decision
         assert decision.reasons == ("auc is 0.8, at least 0.8.", "auc is 0.8, not at least 0.81.")
         assert decision.evidence["at_least(auc)#2"]["limit"] == 0.81
+        assert decision.failed == ("at_least(auc)#2",)
+        assert registry.history("churn")[-1].decision == decision
         assert registry.get_version("churn", "production").version == 2
         assert registry.get_version("churn", 1).stage == "none"
 

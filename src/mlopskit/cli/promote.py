@@ -1,0 +1,115 @@
+"""``mlopskit promote``: move a version to a stage if every gate agrees, and tell it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlopskit.cli.command import Command, kit
+from mlopskit.cli.failure import FAILED
+from mlopskit.cli.output import Styled, json_option, line, print_json, table
+
+if TYPE_CHECKING:
+    from mlopskit.registry import Decision, ModelVersion
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.argument("ref", metavar="VERSION")
+@click.argument("stage")
+@click.option(
+    "said",
+    "--gate",
+    multiple=True,
+    metavar="FILE[:NAME]",
+    help="Ask the gates of this file of Python's, or the one called NAME. May be repeated.",
+)
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
+@click.option("--markdown", type=_FILE, metavar="FILE", help="Write the decision as Markdown.")
+@click.option("--notes", type=_FILE, metavar="FILE", help="Write release notes, if approved.")
+@click.option("--dry-run", is_flag=True, help="Ask the gates; move and write down nothing.")
+@json_option()
+def command(
+    name: str,
+    ref: str,
+    stage: str,
+    *,
+    said: tuple[str, ...],
+    why: str,
+    markdown: Path | None,
+    notes: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Move VERSION of the model called NAME to STAGE if every gate agrees.
+
+    VERSION is a number, @alias, stage or latest. A file of gates has a list GATES, or functions
+    called gate_..., which take a GateContext and return a bool or a GateResult.
+
+    Exits with 1 if a gate refuses, and then writes the Markdown all the same.
+    """
+    from mlopskit.cli.gate_file import gates_of
+    from mlopskit.registry.gates import rehearse
+    from mlopskit.registry.notes import decision_note, release_notes
+    from mlopskit.storage import write_whole
+
+    gates = tuple(gate for each in said for gate in gates_of(each))
+    for path in (markdown, notes):
+        _check_place(path)
+    with kit() as opened:
+        registry = opened.registry
+        candidate = registry.get_version(name, ref)
+        # By its number: what "latest" means may change while the gates are asked.
+        number = candidate.version
+        if dry_run:
+            decision = rehearse(registry, name, number, stage, gates)
+        else:
+            decision = registry.promote(name, number, stage, gates, why=why)
+        note = decision_note(registry, candidate, stage, decision, why=why)
+        news = release_notes(registry, candidate, stage) if notes is not None and decision else ""
+    if markdown is not None:
+        write_whole(markdown, note.encode("utf-8", errors="backslashreplace"))
+    if notes is not None and decision:
+        write_whole(notes, news.encode("utf-8", errors="backslashreplace"))
+    if as_json:
+        print_json(
+            {"name": name, "version": number, "stage": stage, "dry_run": dry_run}
+            | decision.model_dump()
+        )
+    else:
+        _show(candidate, stage, decision, dry_run=dry_run)
+    if not decision:
+        click.get_current_context().exit(FAILED)
+
+
+def _show(candidate: ModelVersion, stage: str, decision: Decision, *, dry_run: bool) -> None:
+    gates = list(decision.evidence)
+    rows = [
+        (
+            gate,
+            Styled("refused", "red") if gate in decision.failed else Styled("passed", "green"),
+            reason,
+        )
+        for gate, reason in zip(gates, decision.reasons, strict=False)
+    ]
+    if rows:
+        table(["gate", "verdict", "why"], rows)
+    else:
+        line(" ".join(decision.reasons))
+    verb = {
+        (True, True): "would enter",
+        (True, False): "entered",
+        (False, True): "would not enter",
+        (False, False): "did not enter",
+    }[bool(decision), dry_run]
+    line(f"{candidate.name} {candidate.version} {verb} {stage}.")
+
+
+def _check_place(path: Path | None) -> None:
+    """Refuse before anything moves what could not be written afterwards."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise click.UsageError(f"There is no folder {str(path.resolve().parent)!r} for {path}.")
