@@ -13,6 +13,7 @@
     + InvalidInput                a value that cannot be taken as it is
       - InvalidModel              bytes that are not the model they claim to be
     + UntrustedModel              loading would run code from the model file
+      - InvalidSignature          a signature is required, and is missing or not of these files
     + NotFound                    the backend answered, and it has no such thing
     + Conflict                    the request contradicts what is already stored
       - ParamConflict             a param already has another value
@@ -46,6 +47,7 @@ __all__ = [
     "InvalidInput",
     "InvalidModel",
     "InvalidName",
+    "InvalidSignature",
     "MissingDependency",
     "MlopskitError",
     "NotFound",
@@ -164,6 +166,19 @@ class UntrustedModel(MlopskitError):
         super().__init__(
             f"Loading {model} would run code from the file: {reason}. "
             "If you trust where it came from, pass trusted=True in code."
+        )
+        self.model = model
+        self.reason = reason
+
+
+class InvalidSignature(UntrustedModel):
+    """A signature is required, and is missing or not one of these files by a known key."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        MlopskitError.__init__(
+            self,
+            f"The signature of {model} is not accepted: {reason}. Nothing of it was loaded. "
+            "Who has the private key can sign it: mlopskit sign NAME VERSION --key FILE",
         )
         self.model = model
         self.reason = reason

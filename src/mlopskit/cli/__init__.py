@@ -29,6 +29,13 @@ COMMANDS: Final = {
     "sweep": ("sweep", "Search the params that a W&B sweep file describes."),
     "sync": ("sync", "Deliver what tracked runs left undelivered."),
     "models": ("models", "List registered models, show one, and change what stands where."),
+    "promote": ("promote", "Move a version to a stage if every gate agrees, and tell it."),
+    "card": ("card", "Show the model card of a version, or fill it in."),
+    "label": ("label", "Propose a semantic version for a version of a model."),
+    "ci": ("ci", "Write workflows that train, gate, promote and comment."),
+    "sign": ("sign", "Sign a version of a model."),
+    "verify": ("sign:verify", "Check who has signed a version, and every byte of it."),
+    "webhooks": ("webhooks", "List the registry's webhooks, and deliver what waits."),
     "features": ("features", "List feature views, or show one."),
 }
 

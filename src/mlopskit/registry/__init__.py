@@ -41,12 +41,15 @@ from mlopskit.registry.gates import (
 )
 from mlopskit.registry.labels import VersionLabel, propose_label, write_label
 from mlopskit.registry.signatures import compare_signatures, infer_signature
+from mlopskit.registry.signing import Verified
 from mlopskit.registry.slices import by_slice
+from mlopskit.registry.webhooks import DeadLetter, WebhookStatus
 
 __all__ = [
     "CAPABILITIES",
     "ApprovalRequest",
     "Collection",
+    "DeadLetter",
     "Decision",
     "Gate",
     "GateContext",
@@ -61,8 +64,10 @@ __all__ = [
     "SignatureChange",
     "StageGraph",
     "TensorSpec",
+    "Verified",
     "VersionComparison",
     "VersionLabel",
+    "WebhookStatus",
     "all_of",
     "any_of",
     "approved",

@@ -20,7 +20,8 @@ from mlopskit.registry.gates import decide
 from mlopskit.registry.moves import holder_at
 from mlopskit.registry.references import Ref, check_alias
 from mlopskit.registry.revision import current_revision
-from mlopskit.registry.upkeep import Upkeep
+from mlopskit.registry.signing import Signing
+from mlopskit.registry.webhooks import Webhooks
 from mlopskit.storage import disk_errors, make_private_folder, sync_folder
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
 TRIES: Final = 3
 
 
-class Registry(Upkeep, Approvals):
+class Registry(Signing, Webhooks, Approvals):
     """Keeps versions of models, and which of them is in which stage.
 
     A version is named by a reference: its number (``3`` or ``"3"``), ``"@alias"``, a stage, which
@@ -232,6 +233,7 @@ class Registry(Upkeep, Approvals):
             NotFound: If there is no such version.
             Conflict: If `dst` exists and is not an empty folder.
             IntegrityError: If a file is missing, changed or extra. Nothing is left behind.
+            InvalidSignature: If the registry requires signatures, and it has none that is accepted.
         """
         found = self.get_version(name, ref)
         target = Path(os.path.abspath(os.path.expanduser(dst)))
@@ -259,12 +261,15 @@ class Registry(Upkeep, Approvals):
         Raises:
             NotFound: If there is no such version.
             IntegrityError: If its bytes are not those that were registered.
+            InvalidSignature: If the registry requires signatures, and it has none that is accepted;
+                whatever `trusted` is.
             UntrustedModel: If loading would run code from the file, and `trusted` is False.
             InvalidModel: If its files are not what their manifest says, or nothing loads them.
         """
         if sources.run_of(name) is not None:
             if ref is not None:
                 raise InvalidName("version", ref, f"{name!r} is the model of a run, without any")
+            self._refuse_unsigned(name)
             return sources.load_of_run(name, self.context.fetch_model, trusted=trusted)
         if ref is None:
             raise InvalidName("version", ref, f"say which: registry.load({name!r}, 'latest')")
@@ -286,6 +291,7 @@ class Registry(Upkeep, Approvals):
         found = self.get_version(name, ref)
         label = f"version {found.version} of {name!r}"
         manifest = self._read_manifest(found)
+        self._check_signature(found, manifest)
         kept = tuple(file for file in manifest.files if file.path == examples.FILE)
         if not kept:
             raise NotFound("input example of", label)
@@ -299,6 +305,7 @@ class Registry(Upkeep, Approvals):
 
     def _verified(self, version: ModelVersion, folder: Path) -> Manifest:
         manifest = self._read_manifest(version)
+        self._check_signature(version, manifest)
         self._fetch(version, manifest, folder)
         blobs.check_folder(folder, manifest, names_only=self.fetch_verifies)
         return manifest

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mlopskit.registry.flavors import Package
     from mlopskit.registry.lines import Edit, Line
     from mlopskit.registry.references import Ref
+    from mlopskit.registry.signing_keys import Pem
     from mlopskit.tool import Context
 
 # scikit-learn and skops are needed by models of scikit-learn alone, so they are not required here.
@@ -69,6 +70,9 @@ class LocalRegistry(Registry):
         stages: The graph of stages: a `StageGraph`, its fields as a table, or a list of stages in
             their order.
         actor: Who the history names; the user's login name by default.
+        require_signature: A public key or certificates, as the path of a PEM file, or a list of
+            these: a version that none of them has signed is not handed out.
+        webhooks: Tables with ``url`` and ``secret``: who is told what happens to models.
     """
 
     fetch_verifies = True
@@ -79,12 +83,16 @@ class LocalRegistry(Registry):
         *,
         stages: StageGraph | Mapping[str, Any] | Sequence[str] | None = None,
         actor: str | None = None,
+        require_signature: Pem | Sequence[Pem] | None = None,
+        webhooks: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.stages = StageGraph.of(stages)
         self._location = None if location is None else Path(location).expanduser().absolute()
         self.actor = login_name() if actor is None else actor
         self._lock = threading.Lock()
         self._opened: tuple[Ledger, Blobs] | None = None
+        self._require_signatures(require_signature)
+        self._call_webhooks(webhooks)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -246,6 +254,9 @@ class LocalRegistry(Registry):
     @property
     def _blobs_lock(self) -> Path:
         return self._blobs.root.with_name("blobs.lock")
+
+    def _webhooks_folder(self) -> Path:
+        return self._blobs.root.parent
 
     def _store(self) -> tuple[Ledger, Blobs]:
         if self._opened is not None:

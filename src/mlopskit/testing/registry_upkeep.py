@@ -8,14 +8,45 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit.errors import Conflict, InvalidInput, InvalidModel, InvalidName, NotFound
+from mlopskit.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidModel,
+    InvalidName,
+    InvalidSignature,
+    NotFound,
+)
 from mlopskit.registry import ModelVersion, Registry, Signature, TensorSpec
+from mlopskit.registry.lines import Line
 from mlopskit.tool import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 NOTHING = timedelta(0)
+
+
+def _key_pair(folder: Path) -> tuple[Path, Path]:
+    """Write a private and a public key, and return where."""
+    pytest.importorskip("model_signing")
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    private, public = folder / "key.pem", folder / "key.pub"
+    private.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    public.write_bytes(
+        key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    return private, public
 
 
 class RegistryUpkeep:
@@ -479,6 +510,55 @@ class RegistryUpkeep:
             registry.register("churn", source.with_name("absent"))
 
         assert heard == [("model_registered", 1, None), ("alias_set", 1, "champion")]
+
+    # Signatures.
+
+    def test_a_version_is_signed_and_verified(
+        self, registry: Registry, source: Path, tmp_path: Path
+    ) -> None:
+        private, public = _key_pair(tmp_path)
+        registry.register("churn", source)
+        registry.register("churn", source, tags={"team": "a"})
+        with pytest.raises(InvalidSignature):
+            registry.verify("churn", 1, keys=public)
+        registry.sign("churn", 1, key=private, why="release")
+
+        assert registry.verify("churn", 1, keys=public).version == 1
+        entry = registry.history("churn")[-1]
+        assert (entry.action, entry.version, entry.why) == ("signed", 1, "release")
+        with pytest.raises(InvalidSignature):
+            registry.verify("churn", 2, keys=public)
+
+    def test_a_signature_of_another_version_is_refused(
+        self, registry: Registry, source: Path, tmp_path: Path
+    ) -> None:
+        private, public = _key_pair(tmp_path)
+        first = registry.register("churn", source)
+        second = registry.register("churn", source)
+        registry.sign("churn", 1, key=private)
+        copied = registry._attachment(first, "signature")
+        assert copied is not None
+        registry._attach(second, "signature", copied, Line("churn", 2, "signed"))
+
+        with pytest.raises(InvalidSignature):
+            registry.verify("churn", 2, keys=public)
+
+    def test_what_must_be_signed_is_not_handed_out_unsigned(
+        self, registry: Registry, tmp_path: Path
+    ) -> None:
+        private, public = _key_pair(tmp_path)
+        path = tmp_path / "model.pkl"
+        path.write_bytes(b"\x80\x04K\x07.")  # The pickle of 7.
+        registry.register("churn", path)
+        registry._require_signatures(str(public))
+
+        with pytest.raises(InvalidSignature):
+            registry.load("churn", 1, trusted=True)
+        with pytest.raises(InvalidSignature):
+            registry.download("churn", 1, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        registry.sign("churn", 1, key=private)
+        assert registry.load("churn", 1, trusted=True) == 7
 
     # Manifests.
 
