@@ -33,9 +33,9 @@ from mlopskit.tracking.values import pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
     from mlopskit.tracking.entities import Batch, Record
-    from mlopskit.filters import Filter, Order
 
 TOOL = {"package": "mlopskit-jsonl", "requires": {}}
 CAPABILITIES = {

@@ -29,9 +29,10 @@ class Context:
 
     ``home`` is the only folder that embedded backends write to unless they are given a location.
     ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says
-    how: tracking keeps models and knows no flavors. ``fetch_model`` takes a run, the name of a model
-    it logged and an empty folder, writes the model's files there and returns what was logged beside
-    it: the registry knows no tracker. Both are None where a tool is made without a kit.
+    how: tracking keeps models and knows no flavors. ``fetch_model`` takes a run, the name of a
+    model that it logged and an empty folder, writes the model's files there and returns what was
+    logged beside it: the registry knows no tracker. Both are None where a tool is made without a
+    kit.
     """
 
     home: Path = Path(".mlopskit")

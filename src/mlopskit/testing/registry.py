@@ -126,7 +126,12 @@ class RegistryContract(RegistryUpkeep, ToolContract):
             (),
         )
         assert made.run_id == given["run_id"]
-        assert made.metrics == {"auc": 0.1 + 0.2, "acc@1": 1.0, "loss": 0.0, "auc[land=DE]": math.inf}
+        assert made.metrics == {
+            "auc": 0.1 + 0.2,
+            "acc@1": 1.0,
+            "loss": 0.0,
+            "auc[land=DE]": math.inf,
+        }
         assert math.copysign(1, made.metrics["loss"]) == -1
         assert made.tags == given["tags"]
         assert made.signature == SIGNATURE

@@ -431,6 +431,24 @@ class TrackerContract(ContentsContract, ToolContract):
         assert (record.params, record.metrics) == ({"lr": 0.1}, {"loss": 0.5})
         assert found == [run.id]
 
+    def test_what_is_to_be_done_at_the_end_is_done_before_it(self, tracker: Tracker) -> None:
+        """In order, once, and whatever one of them raises."""
+        done: list[str] = []
+
+        def broken() -> None:
+            done.append("broken")
+            raise ZeroDivisionError("no rows")
+
+        with tracker.start_run() as run:
+            run.at_finish(broken)
+            run.at_finish(lambda: run.log_metric("last", 1.0, step=7))
+            run.at_finish(lambda: done.append("last"))
+        run.finish()
+
+        assert done == ["broken", "last"]
+        record = tracker.get_run(run.id)
+        assert (record.status, record.metrics) == ("finished", {"last": 1.0})
+
     def test_finishing_twice_is_fine_and_logging_afterwards_is_not(self, tracker: Tracker) -> None:
         """The first status stays."""
         run = tracker.start_run()

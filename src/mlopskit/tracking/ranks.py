@@ -16,7 +16,7 @@ from mlopskit.tracking.run import Run
 from mlopskit.tracking.values import check_params, check_step, check_tags, check_text, number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlopskit.tracking.base import Tracker
@@ -134,6 +134,9 @@ class SilentRun(Run):
 
     def watch(self, module: Any, **_: Any) -> None:
         """Set no hook."""
+
+    def at_finish(self, call: Callable[[], object]) -> None:
+        """Call nothing: it would log."""
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait for nothing."""

@@ -37,7 +37,7 @@ from mlopskit.tracking.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -97,6 +97,7 @@ class Run(Contents):
         self._pid = self._child = os.getpid()
         self._samples = 0
         self._watches = {}
+        self._endings: list[Callable[[], object]] = []
         self._finished = False
         self._feed = outbox.open(id, start.owner, start.experiment)
         self._journal = self._feed.written
@@ -254,6 +255,13 @@ class Run(Contents):
         if ours:
             self._deliver(timeout_s)
 
+    def at_finish(self, call: Callable[[], object]) -> None:
+        """Call something when the run is about to end, while it still takes records.
+
+        What it raises is logged, and hinders nothing. A process that is killed calls nothing.
+        """
+        self._endings.append(call)
+
     def finish(self, status: Status = "finished", *, timeout_s: float | None = None) -> None:
         """End the run, as `flush` does. Finishing twice is fine; the first status stays.
 
@@ -267,6 +275,11 @@ class Run(Contents):
             self.flush(timeout_s)
             return
         self.unwatch()
+        while self._endings:
+            try:
+                self._endings.pop(0)()
+            except Exception:
+                logger.exception("What was to be done at the end of run %s failed.", self.id)
         with self._journal.lock:
             if self._finished:
                 return
