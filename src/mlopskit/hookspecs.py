@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlopskit.pipelines.base import Runner
     from mlopskit.registry.base import Registry
     from mlopskit.registry.entities import Decision, ModelVersion
+    from mlopskit.registry.flavors import Flavor
     from mlopskit.serving.base import Server
     from mlopskit.tool import Context
     from mlopskit.tracking.base import Tracker
@@ -75,6 +76,16 @@ def make_runner(  # type: ignore[empty-body]  # a specification, never called
     location: str | None, options: Mapping[str, Any], context: Context
 ) -> Runner:
     """Build a pipeline runner."""
+
+
+# Flavors: how models become files, and files models. A flavor is a module that implements this hook
+# and is named by an entry point in the group ``mlopskit.flavors``; the entry point's name is the
+# flavor's.
+
+
+@hookspec(firstresult=True)
+def make_flavor() -> Flavor:  # type: ignore[empty-body]  # a specification, never called
+    """Build a flavor of models."""
 
 
 # Events. Every listener is called; what it returns is ignored, and what it raises is logged.

@@ -435,6 +435,7 @@ def _save_model(model: Any, folder: Path) -> dict[str, Any]:
     """Write an object into an empty folder with the registry's flavors, and say how."""
     from mlopskit.registry import flavors  # noqa: PLC0415 - only who logs a model needs them
 
+    plugins.offer_flavors()
     return flavors.saved(model, folder)
 
 

@@ -98,7 +98,35 @@ def load(domain: str, name: str) -> pluggy.HookRelay:
         raise MissingDependency(f"The {domain} backend {name!r}", package, info.install) from exc
     except Exception as exc:
         raise BrokenPlugin(domain, name, _distribution(entry), exc) from exc
+    if domain == "registry":
+        offer_flavors()
     return manager.hook
+
+
+@cache
+def flavors() -> Mapping[str, Any]:
+    """Import the flavors of models that installed packages bring, and return them by name.
+
+    Raises:
+        MissingDependency: If a package that one needs is not installed.
+        BrokenPlugin: If one's own code fails, or it has no `make_flavor`.
+    """
+    found = {}
+    for name in installed("flavors"):
+        hooks = load("flavors", name)
+        if not hooks.make_flavor.get_hookimpls():
+            entry = _entry_points("flavors")[name]
+            reason = TypeError("its module does not implement make_flavor")
+            raise BrokenPlugin("flavors", name, _distribution(entry), reason)
+        found[name] = hooks.make_flavor()
+    return found
+
+
+def offer_flavors() -> None:
+    """Let registries find the flavors of other packages; none is imported before it is needed."""
+    from mlopskit.registry.flavors import find_more  # noqa: PLC0415 - few processes keep models
+
+    find_more(flavors)
 
 
 def listeners() -> list[pluggy.HookRelay]:

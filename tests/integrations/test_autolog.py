@@ -269,6 +269,81 @@ def test_torch_loops_log_what_optimizers_know(tracker: Tracker) -> None:
     assert list(history.values) == pytest.approx([0.5, 0.05, 0.005])
 
 
+def kept(tracker: Tracker) -> tuple[Any, Any]:
+    """Return the model of the only run, loaded as a registry loads it, and what is said of it."""
+    (run,) = tracker.search_runs()
+    about = next(e.metadata for e in tracker.list_artifacts(run.id) if e.logged_as == "model")
+    with Kit(home=tracker.context.home) as kit:
+        return kit.registry.load(f"runs:/{run.id}/model"), about
+
+
+@pytest.mark.parametrize("way", ["train", "fit"])
+def test_the_model_of_xgboost_is_kept(tracker: Tracker, way: str) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    with autolog(["sklearn", "xgboost"], to=tracker, log_input_examples=True):
+        if way == "train":
+            data = xgboost.DMatrix(X, Y, feature_names=["a", "b", "c"])
+            model = xgboost.train({"objective": "binary:logistic"}, data, 5, verbose_eval=False)
+            expected = model.predict(data)
+        else:
+            model = xgboost.XGBClassifier(n_estimators=5).fit(X, Y)
+            expected = model.predict(X)
+    found, about = kept(tracker)
+
+    asked = data if way == "train" else X
+    assert found.predict(asked).tolist() == expected.tolist()
+    names = [each["name"] for each in about["signature"]["inputs"]]
+    assert names == (["a", "b", "c"] if way == "train" else ["input"])
+
+
+@pytest.mark.parametrize("way", ["train", "fit"])
+def test_the_model_of_lightgbm_is_kept(tracker: Tracker, way: str) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    with autolog(["sklearn", "lightgbm"], to=tracker):
+        if way == "train":
+            params = {"objective": "binary", "verbosity": -1}
+            model = lightgbm.train(params, lightgbm.Dataset(X, Y), 5)
+        else:
+            model = lightgbm.LGBMClassifier(n_estimators=5, verbosity=-1).fit(X, Y)
+    found, about = kept(tracker)
+
+    assert found.predict(X).tolist() == model.predict(X).tolist()
+    assert len(about["signature"]["inputs"]) == (3 if way == "train" else 1)
+
+
+def test_the_model_of_keras_is_kept(tracker: Tracker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(1)])
+    model.compile(optimizer="sgd", loss="mse")
+    with autolog("keras", to=tracker):
+        model.fit(X, Y, epochs=1, verbose=0)
+    found, about = kept(tracker)
+
+    expected = model.predict(X, verbose=0)
+    assert found.predict(X, verbose=0) == pytest.approx(expected)
+    assert about["signature"]["outputs"][0]["shape"] == [-1, 1]
+
+
+def test_the_weights_of_a_torch_loop_are_kept(tracker: Tracker) -> None:
+    """Those of the innermost module that has all that the optimizer trains, as they are at last."""
+    torch = pytest.importorskip("torch")
+    net = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    outer = torch.nn.ModuleList([net])
+    optimizer = torch.optim.SGD(outer.parameters(), lr=0.1)
+    with autolog("torch", to=tracker), tracker.start_run("loop"):
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(4, 3)).sum().backward()
+            optimizer.step()
+    found, about = kept(tracker)
+
+    assert found.keys() == net.state_dict().keys()
+    assert all(torch.equal(found[key], value) for key, value in net.state_dict().items())
+    assert about["signature"]["inputs"][0]["shape"] == [-1, 3]
+    assert not torch.nn.modules.module._global_forward_hooks
+
+
 PROGRAM = """
 import sys
 from mlopskit.kit import Kit

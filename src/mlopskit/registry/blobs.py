@@ -34,6 +34,22 @@ class ManifestFile(BaseModel):
     sha256: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
 
 
+class Environment(BaseModel):
+    """What a model was saved with, and so what loading it needs.
+
+    Attributes:
+        python: The version of Python.
+        platform: The system and the processor, such as ``"Linux-x86_64"``.
+        requirements: A line of pip for each library that the flavor loads with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    python: str = ""
+    platform: str = ""
+    requirements: tuple[str, ...] = ()
+
+
 class Manifest(BaseModel):
     """What a version consists of. Its canonical JSON is what the version's digest is of.
 
@@ -44,6 +60,7 @@ class Manifest(BaseModel):
         libraries: The versions of the libraries that made the files.
         python: The version of Python that did.
         signature: What the model takes and answers.
+        environment: What loading it needs; None in manifests that are older, and for paths.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,12 +71,18 @@ class Manifest(BaseModel):
     libraries: dict[str, str] = Field(default_factory=dict)
     python: str = ""
     signature: Signature | None = None
+    environment: Environment | None = None
 
     @property
     def canonical(self) -> bytes:
         """The manifest as JSON with sorted keys, no blanks and ASCII only."""
+        # A manifest from before there were environments keeps its digest.
+        without = {"environment"} if self.environment is None else None
         return json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True
+            self.model_dump(mode="json", exclude=without),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=True,
         ).encode()
 
     @property

@@ -52,6 +52,7 @@ def manifest_of(
         libraries=dict(package.libraries),
         python=package.python,
         signature=signature,
+        environment=package.environment,
     )
 
 

@@ -55,7 +55,7 @@ def packed(
     with ExitStack() as stack:
         signature = None
         if run_of(source) is None:
-            package = stack.enter_context(flavors.packed(source))
+            package = stack.enter_context(flavors.packed(source, example))
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlopskit-")))
             package, signature = _of_run(source, folder / "model", fetch_model)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.integrations.autolog.callbacks import and_callback
+from mlopskit.integrations.autolog.session import EXAMPLE_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,17 @@ def patch_xgboost(module: ModuleType, sessions: Sessions, patches: Patches) -> N
                         self._session.metrics({f"{data}-{name}": value}, epoch)
             return False
 
-    _patch(module, ("sklearn", "training"), Rounds, sessions, patches)
+    def example(data: Any) -> Any:
+        rows = data.slice(range(min(EXAMPLE_ROWS, data.num_row()))).get_data()
+        columns = [rows[:, at].toarray().ravel() for at in range(rows.shape[1])]
+        names = data.feature_names or [f"f{at}" for at in range(len(columns))]
+        return dict(zip(names, columns, strict=True))
+
+    def predict(model: Any, columns: Any) -> Any:
+        rows = _matrix(columns)
+        return model.predict(module.DMatrix(rows, feature_names=model.feature_names))
+
+    _patch(module, ("sklearn", "training"), Rounds, sessions, patches, asked=(example, predict))
 
 
 def patch_lightgbm(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
@@ -50,7 +62,20 @@ def patch_lightgbm(module: ModuleType, sessions: Sessions, patches: Patches) -> 
 
         return after_iteration
 
-    _patch(module, ("sklearn", "engine"), rounds, sessions, patches)
+    def example(data: Any) -> Any:
+        rows = data.data[:EXAMPLE_ROWS]  # `get_data` refuses before it is constructed.
+        if hasattr(rows, "columns"):
+            return rows
+        given = data.feature_name
+        names = given if isinstance(given, list) else [f"Column_{at}" for at in range(len(rows[0]))]
+        return {name: rows[:, at] for at, name in enumerate(names)}
+
+    def predict(model: Any, columns: Any) -> Any:
+        if hasattr(columns, "columns"):
+            return model.predict(columns)
+        return model.predict(_matrix(columns))
+
+    _patch(module, ("sklearn", "engine"), rounds, sessions, patches, asked=(example, predict))
 
 
 def _patch(
@@ -59,6 +84,8 @@ def _patch(
     callback: Callable[[Session], Any],
     sessions: Sessions,
     patches: Patches,
+    *,
+    asked: tuple[Callable[[Any], Any], Callable[[Any, Any], Any]],
 ) -> None:
     def make(train: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(train)
@@ -74,7 +101,16 @@ def _patch(
                 with seen.wall("add a callback"):
                     # XGBoost asks no callback after the one that stops a training.
                     args, kwargs = and_callback(train, args, kwargs, callback(seen), first=True)
-                return train(*args, **kwargs)
+                if session is None:
+                    return train(*args, **kwargs)
+                data = args[1] if len(args) > 1 else kwargs.get("dtrain", kwargs.get("train_set"))
+                rows = None
+                with session.wall("take an example"):
+                    rows = asked[0](data)  # LightGBM forgets the rows when it begins.
+                model = train(*args, **kwargs)
+                with session.wall("log the model"):
+                    session.model(model, rows, partial(asked[1], model))
+                return model
 
         return logged
 
@@ -85,6 +121,13 @@ def _patch(
         part = importlib.import_module(f"{module.__name__}.{name}")
         if hasattr(part, "train"):
             patches.replace(part, "train", lambda _: logged)
+
+
+def _matrix(columns: dict[str, Any]) -> Any:
+    """Return columns beside each other, as an array of rows."""
+    import numpy as np  # noqa: PLC0415 - who trains has it
+
+    return np.stack(list(columns.values()), axis=1)
 
 
 def _params(given: Any) -> dict[str, Any]:

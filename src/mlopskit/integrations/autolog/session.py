@@ -140,16 +140,24 @@ class Session:
             self._run.log_dataset(features, "training")
 
     def model(self, model: Any, features: Any, predict: Any) -> None:
-        """Keep the model, with what it takes and answers."""
+        """Keep the model, with what it takes and answers.
+
+        Args:
+            model: What was trained.
+            features: What it was trained on, or columns by name; None, or what has no rows that can
+                be taken, such as a generator, leaves out the signature and the example.
+            predict: Asks it.
+        """
         if self._run is None or not self.options.log_models:
             return
         from mlopskit.registry.signatures import infer_signature  # noqa: PLC0415 - seldom needed
 
         example = signature = None
-        with self.wall("infer the signature"):
-            example = features[:EXAMPLE_ROWS]
-            signature = infer_signature(example, predict(example))
-        given = _table(example) if self.options.log_input_examples else None
+        if hasattr(features, "__getitem__"):
+            with self.wall("infer the signature"):
+                example = features if isinstance(features, dict) else features[:EXAMPLE_ROWS]
+                signature = infer_signature(example, predict(example))
+        given = _table(example) if self.options.log_input_examples and example is not None else None
         self._run.log_model(model, "model", signature=signature, input_example=given)
 
     def end(self, error: BaseException | None) -> None:
@@ -160,6 +168,8 @@ class Session:
 
 def _table(rows: Any) -> Any:
     """Return an array of rows as columns ``x0``, ``x1`` and so on; a frame is a table already."""
+    if isinstance(rows, dict):
+        return {name: column.tolist() for name, column in rows.items()}
     if hasattr(rows, "columns") or not hasattr(rows, "tolist"):
         return rows
     if rows.ndim == 1:

@@ -79,7 +79,7 @@ def autolog(
         frameworks: Of `FRAMEWORKS`; all if left out. One that is imported later is waited for.
         to: Where runs go that are opened here: a tracker, a config line, or an open run; the
             configured tracker if left out.
-        log_models: Keep the model of scikit-learn, with its signature.
+        log_models: Keep the model, with its signature; of a PyTorch loop the weights.
         log_input_examples: Keep a few rows of the training data with it.
         silent: Do not even warn where something cannot be logged.
         off: Switch autologging off, and nothing on.

@@ -1,8 +1,12 @@
-"""PyTorch loops: what optimizers know. A loss is never known to torch, so log it yourself."""
+"""PyTorch loops: what optimizers know, and the weights of the module that they train.
+
+A loss is never known to torch, so log it yourself.
+"""
 
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.tracking.run import current_run
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from mlopskit.integrations.autolog.session import Session
+    from mlopskit.tracking.run import Run
 
 MODULE = "torch.optim.optimizer"
 
@@ -23,6 +28,7 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
         What takes the hook away.
     """
     seen: weakref.WeakKeyDictionary[Any, tuple[int, list[Any]]] = weakref.WeakKeyDictionary()
+    searches: dict[str, _Search] = {}
 
     def after_step(optimizer: Any, *_: Any) -> None:
         run = current_run()
@@ -31,6 +37,9 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
         with session.wall("log an optimizer"):
             steps, before = seen.get(optimizer, (0, []))
             name = type(optimizer).__name__
+            if not steps and session.options.log_models:
+                own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+                searches[run.id] = _Search(run, session, own)
             if not steps:
                 defaults = {
                     key: repr(v) if callable(v) else v for key, v in optimizer.defaults.items()
@@ -43,5 +52,62 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
             seen[optimizer] = steps + 1, rates
 
     handle = module.register_optimizer_step_post_hook(after_step)
-    removed: Callable[[], object] = handle.remove
-    return removed
+
+    def remove() -> None:
+        handle.remove()
+        for search in list(searches.values()):
+            search.stop()
+
+    return remove
+
+
+class _Search:
+    """Looks for the module that an optimizer trains, at the next forward pass after its first step.
+
+    It is the innermost one that has all of the optimizer's parameters. Its weights are kept when
+    the run ends, with what it was asked and answered here.
+    """
+
+    def __init__(self, run: Run, session: Session, parameters: set[int]) -> None:
+        from torch.nn.modules.module import (  # noqa: PLC0415 - torch is there now
+            register_module_forward_hook,
+        )
+
+        self._run = weakref.ref(run)
+        self._session = session
+        self._parameters = parameters
+        self._handle: Any = register_module_forward_hook(self._after_forward)
+
+    def stop(self) -> None:
+        """Look no further."""
+        self._handle.remove()
+
+    def _after_forward(self, module: Any, given: Any, answer: Any) -> None:
+        with self._session.wall("look for the module"):
+            if self._parameters <= {id(each) for each in module.parameters()}:
+                self.stop()
+                run = self._run()
+                if run is not None:
+                    signature = _signature(given, answer)
+                    run.at_finish(partial(_keep, self._session, self._run, module, signature))
+
+
+def _signature(given: Any, answer: Any) -> Any:
+    """Return what a module takes and answers, where these are tensors."""
+    import torch  # noqa: PLC0415 - it is there now
+
+    from mlopskit.registry.signatures import infer_signature  # noqa: PLC0415 - seldom needed
+
+    tensors = [each for each in given if torch.is_tensor(each) and each.ndim]
+    if len(tensors) != len(given) or not tensors or not torch.is_tensor(answer) or not answer.ndim:
+        return None
+    names = ["input"] if len(tensors) == 1 else [f"input_{at}" for at in range(len(tensors))]
+    arrays = [each[:1].detach().cpu().numpy() for each in (*tensors, answer)]
+    return infer_signature(dict(zip(names, arrays, strict=False)), {"output": arrays[-1]})
+
+
+def _keep(session: Session, run: weakref.ref[Run], module: Any, signature: Any) -> None:
+    with session.wall("log the model"):
+        found = run()
+        if found is not None:
+            found.log_model(dict(module.state_dict()), "model", signature=signature)

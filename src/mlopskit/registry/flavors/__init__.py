@@ -9,21 +9,25 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import metadata
+from functools import cache
+from importlib import import_module, metadata
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from mlopskit.errors import InvalidModel
-from mlopskit.registry.blobs import files_of
-from mlopskit.registry.flavors import pickled, plain, sklearn
+from mlopskit.registry.blobs import Environment, files_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from mlopskit.registry.blobs import Manifest
+
+# The path of each file in the version, and where it lies now.
+Files = Sequence[tuple[str, Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,46 +39,118 @@ class Package:
         files: The path of each file in the version, and where it lies now.
         libraries: The versions of the libraries that made it.
         python: The version of Python that made it.
+        environment: What loading it needs; None where that is not known.
     """
 
     flavor: str
     files: list[tuple[str, Path]]
     libraries: Mapping[str, str] = field(default_factory=dict)
     python: str = field(default_factory=platform.python_version)
+    environment: Environment | None = None
 
 
 class Flavor(Protocol):
-    """What a module of this package offers."""
+    """One way of keeping models: what a flavor's module or object offers.
 
-    TAKES: str
-    LIBRARIES: tuple[str, ...]
+    Attributes:
+        TAKES: What it takes, for the message that lists the flavors.
+        LIBRARIES: The distributions that made the files; their versions go into the manifest.
+        SUFFIXES: The file names that are its own. Its bytes under another flavor's are refused.
+        FOLDERS: Whether it knows folders that somebody else wrote.
+    """
 
-    def takes(self, model: Any) -> bool:
-        """Tell whether it can save this object."""
+    @property
+    def TAKES(self) -> str: ...  # noqa: D102, N802
+    @property
+    def LIBRARIES(self) -> tuple[str, ...]: ...  # noqa: D102, N802
+    @property
+    def SUFFIXES(self) -> tuple[str, ...]: ...  # noqa: D102, N802
+    @property
+    def FOLDERS(self) -> bool: ...  # noqa: D102, N802
 
-    def recognises(self, name: str, path: Path) -> bool:
-        """Tell by its first bytes, and else by its name, whether a file is of this flavor."""
+    def takes(self, model: Any, example: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether it can save this object, without importing the object's library."""
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Write an object into an empty folder."""
+    def recognises(self, files: Files) -> bool:
+        """Tell by first bytes, and else by names, whether files are of this flavor."""
+
+    def save(self, model: Any, folder: Path, example: Mapping[str, Any] | None = None) -> None:
+        """Write an object into an empty folder.
+
+        Args:
+            model: The object.
+            folder: An empty folder.
+            example: The arrays of the input example by name, for formats that trace a model.
+        """
 
     def load(self, folder: Path, label: str, *, trusted: bool) -> Any:
-        """Read an object from a folder of verified files."""
+        """Read an object from a folder of verified files, which is gone afterwards.
+
+        Raises:
+            UntrustedModel: If that would run code from the files, and `trusted` is not True.
+            InvalidModel: If the files are broken.
+        """
 
 
-# The order in which files and objects are looked at; `plain` takes every path, and is last.
-FLAVORS: Final[Mapping[str, Flavor]] = {
-    "sklearn": sklearn,
-    "pickle": pickled.PICKLE,
-    "joblib": pickled.JOBLIB,
-    "file": plain.FILE,
-    "folder": plain.FOLDER,
+# The modules and attributes that are flavors, in the order in which files and objects are looked
+# at. `plain` takes every path, and is last. Each is imported when it is first asked.
+_BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
+    "sklearn": ("sklearn", ""),
+    "xgboost": ("xgboost", ""),
+    "lightgbm": ("lightgbm", ""),
+    "torch": ("torch", ""),
+    "keras": ("keras", ""),
+    "hf": ("hf", ""),
+    "safetensors": ("safetensors", ""),
+    "onnx": ("onnx", ""),
+    "pyfunc": ("mlflow_pyfunc", ""),
+    "predictor": ("predictor", ""),
+    "torch-file": ("torch_file", ""),
+    "pickle": ("pickled", "PICKLE"),
+    "joblib": ("pickled", "JOBLIB"),
+    "file": ("plain", "FILE"),
+    "folder": ("plain", "FOLDER"),
 }
+_LAST: Final = ("torch-file", "pickle", "joblib", "file", "folder")
+
+
+class _More:
+    """Where the flavors of other packages come from; set by `mlopskit.plugins`."""
+
+    find: Callable[[], Mapping[str, Any]] = staticmethod(dict)
+
+
+def find_more(find: Callable[[], Mapping[str, Any]]) -> None:
+    """Let a function name the flavors of other packages, from now on in this process."""
+    _More.find = staticmethod(find)
+
+
+def known() -> dict[str, Flavor]:
+    """Return every flavor by name, in the order in which they are asked.
+
+    Other packages' come after those that load without trust, and cannot take a built-in's name.
+    """
+    own = _built_in()
+    first = {name: flavor for name, flavor in own.items() if name not in _LAST}
+    return {**first, **{k: v for k, v in _More.find().items() if k not in own}, **own}
+
+
+@cache
+def _built_in() -> dict[str, Flavor]:
+    found: dict[str, Flavor] = {}
+    for name, (module, attribute) in _BUILT_IN.items():
+        imported: Any = import_module(f"{__name__}.{module}")
+        found[name] = cast("Flavor", getattr(imported, attribute) if attribute else imported)
+    return found
 
 
 @contextmanager
-def packed(source: Any) -> Iterator[Package]:
+def packed(source: Any, example: bytes | None = None) -> Iterator[Package]:
     """Hold a model as files: those at a path, or an object saved to a private folder.
+
+    Args:
+        source: The object or the path.
+        example: The input example as `examples.packed` writes it, for formats that trace a model.
 
     Raises:
         InvalidModel: If no flavor takes the object, or a folder holds what cannot be kept.
@@ -82,45 +158,56 @@ def packed(source: Any) -> Iterator[Package]:
         MissingDependency: If the flavor needs a package that is not installed.
     """
     if isinstance(source, str | PathLike):
-        files = files_of(Path(source).expanduser())
-        yield Package(flavor_of(Path(source).expanduser(), files), files)
+        path = Path(source).expanduser()
+        files = files_of(path)
+        yield Package(flavor_of(path, files), files)
         return
     folder = Path(tempfile.mkdtemp(prefix="mlopskit-"))
     try:
-        how = saved(source, folder)
-        yield Package(how["flavor"], files_of(folder), how["libraries"])
+        how = saved(source, folder, example)
+        libraries = how["libraries"]
+        yield Package(
+            how["flavor"],
+            files_of(folder),
+            libraries,
+            environment=Environment(
+                python=platform.python_version(),
+                platform=f"{platform.system()}-{platform.machine()}",
+                requirements=tuple(f"{name}=={number}" for name, number in libraries.items()),
+            ),
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def saved(model: Any, folder: Path) -> dict[str, Any]:
+def saved(model: Any, folder: Path, example: bytes | None = None) -> dict[str, Any]:
     """Write an object into an empty folder; return its ``flavor`` and the ``libraries`` it needs.
 
     Raises:
         InvalidModel: If no flavor takes the object.
         MissingDependency: If the flavor needs a package that is not installed.
     """
-    name = next((name for name, flavor in FLAVORS.items() if flavor.takes(model)), None)
+    flavors, arrays = known(), _arrays(example)
+    name = next((name for name, each in flavors.items() if each.takes(model, arrays)), None)
     if name is None:
-        takes = "; ".join(f"{name}: {flavor.TAKES}" for name, flavor in FLAVORS.items())
+        takes = "; ".join(f"{name}: {flavor.TAKES}" for name, flavor in flavors.items())
         raise InvalidModel(
             f"No flavor takes a {type(model).__module__}.{type(model).__qualname__}. "
             f"Flavors: {takes}. Save the model to a file, and pass its path."
         )
-    flavor = FLAVORS[name]
-    flavor.save(model, folder)
-    return {
-        "flavor": name,
-        "libraries": {name: metadata.version(name) for name in flavor.LIBRARIES},
-    }
+    flavor = flavors[name]
+    flavor.save(model, folder, arrays)
+    return {"flavor": name, "libraries": _versions(flavor.LIBRARIES)}
 
 
-def flavor_of(source: Path, files: list[tuple[str, Path]]) -> str:
+def flavor_of(source: Path, files: Files) -> str:
     """Return the flavor of files that somebody else wrote."""
-    if source.is_dir():
-        return "folder"
-    (name, path), *_ = files
-    return next(key for key, flavor in FLAVORS.items() if flavor.recognises(name, path))
+    folder = source.is_dir()
+    return next(
+        name
+        for name, flavor in known().items()
+        if (flavor.FOLDERS if folder else name != "folder") and flavor.recognises(files)
+    )
 
 
 def loaded(name: str, folder: Path, manifest: Manifest, label: str, *, trusted: bool) -> Any:
@@ -131,14 +218,48 @@ def loaded(name: str, folder: Path, manifest: Manifest, label: str, *, trusted: 
         UntrustedModel: If that would run code from the files, and `trusted` is False.
         MissingDependency: If the flavor needs a package that is not installed.
     """
-    flavor = FLAVORS.get(name)
+    flavors = known()
+    flavor = flavors.get(name)
     if flavor is None:
         raise InvalidModel(
             f"{label} has the flavor {name!r}, which this version of mlopskit does not know. "
-            f"Known: {', '.join(FLAVORS)}. Get its files with download()."
+            f"Known: {', '.join(flavors)}. Get its files with download()."
         )
-    if name != "folder":
-        files = [(file.path, folder / file.path) for file in manifest.files]
-        if len(files) != 1 or not flavor.recognises(*files[0]):
-            raise InvalidModel(f"{label} is registered as {name!r}, and its bytes are not that.")
+    files = [(file.path, folder / file.path) for file in manifest.files]
+    if not flavor.recognises(files):
+        raise InvalidModel(f"{label} is registered as {name!r}, and its bytes are not that.")
+    # Who does not trust a pickle hears of the pickle, whatever it is called.
+    if trusted is True or name not in _LAST:
+        _check_names(files, name, flavors, label)
     return flavor.load(folder, label, trusted=trusted)
+
+
+def _check_names(files: Files, name: str, flavors: Mapping[str, Flavor], label: str) -> None:
+    """Refuse a lone file that is called like a file of another flavor."""
+    if len(files) != 1 or name == "file" or flavors[name].FOLDERS:
+        return
+    suffix = PurePosixPath(files[0][0]).suffix.lower()
+    owners = [key for key, flavor in flavors.items() if suffix in flavor.SUFFIXES]
+    if owners and name not in owners:
+        raise InvalidModel(
+            f"{label} is called {files[0][0]!r} like a model of {' or '.join(owners)}, and its "
+            f"bytes are of {name!r}. Rename the file, and register it again."
+        )
+
+
+def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in libraries:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # Some have several, as xgboost and xgboost-cpu.
+            continue
+    return found
+
+
+def _arrays(example: bytes | None) -> Mapping[str, Any] | None:
+    if example is None:
+        return None
+    from mlopskit.registry import examples  # noqa: PLC0415 - objects alone are saved with one
+
+    return examples.unpacked(example, "the model")[0]

@@ -13,6 +13,8 @@ from mlopskit.errors import InvalidModel, MissingDependency, UntrustedModel
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlopskit.registry.flavors import Files
+
 _SUFFIXES: Final = (".pkl", ".pickle", ".cloudpickle", ".dill")
 # gzip, bz2, xz, lzma, lz4; zlib is recognised by its checksum below.
 _COMPRESSED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"]\x00\x00", b"\x04\x22\x4d\x18")
@@ -22,17 +24,22 @@ class Pickled:
     """One of the two ways in which pickles are written."""
 
     LIBRARIES: tuple[str, ...] = ()
+    FOLDERS = False
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *suffixes: str) -> None:
         self.name = name
+        self.SUFFIXES = suffixes
         self.TAKES = f"the path of a {name} file"
 
-    def takes(self, model: Any) -> bool:  # noqa: ARG002 - none is pickled here
+    def takes(self, model: Any, example: Any = None) -> bool:  # noqa: ARG002
         """Take no object: nothing is pickled on a caller's behalf."""
         return False
 
-    def recognises(self, name: str, path: Path) -> bool:
+    def recognises(self, files: Files) -> bool:
         """Go by protocol 2 and later's first byte, or the name, as the oldest have no mark."""
+        if len(files) != 1:
+            return False
+        name, path = files[0]
         with path.open("rb") as file:
             head = file.read(6)
         lower = name.lower()
@@ -43,7 +50,7 @@ class Pickled:
         )
         return pickled and self.name == "pickle"
 
-    def save(self, model: Any, folder: Path) -> None:
+    def save(self, model: Any, folder: Path, example: Any = None) -> None:  # noqa: ARG002
         """Refuse; nothing is pickled on a caller's behalf."""
         raise InvalidModel(f"{model!r} is not pickled to {folder}: loading it would run code.")
 
@@ -76,5 +83,5 @@ def _is_compressed(head: bytes) -> bool:
     return zlib or head.startswith(_COMPRESSED)
 
 
-PICKLE = Pickled("pickle")
-JOBLIB = Pickled("joblib")
+PICKLE = Pickled("pickle", *_SUFFIXES)
+JOBLIB = Pickled("joblib", ".joblib", *_SUFFIXES)

@@ -11,20 +11,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidModel, MissingDependency, UntrustedModel
+from mlopskit.registry.flavors.archives import check_archive
 from mlopskit.registry.flavors.trees import check_trees
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mlopskit.registry.flavors import Files
+
 TAKES = "a scikit-learn estimator"
 LIBRARIES: tuple[str, ...] = ("scikit-learn", "skops", "numpy")
+SUFFIXES: tuple[str, ...] = (".skops",)
+FOLDERS = False
 FILE: Final = "model.skops"
 MAGIC: Final = b"PK\x03\x04"
-# A zip of arrays seldom shrinks by more; a bomb does.
-LARGEST_RATIO: Final = 200
-FREE_BYTES: Final = 64 << 20
-
 # Types of scikit-learn and NumPy that skops asks about, each read for what building one can do:
 # none of them calls a value of the file, opens a file, or imports by name. The first three hold
 # indices that compiled code follows; `check_trees` looks at these before the model is handed out.
@@ -73,18 +74,23 @@ REVIEWED: Final = frozenset(
 )
 
 
-def takes(model: Any) -> bool:
+def takes(model: Any, example: Any = None) -> bool:  # noqa: ARG001
     """Tell whether an object is an estimator of scikit-learn, or of a class built on one."""
     if isinstance(model, type):
         return False
+    kinds = type(model).__mro__
+    if kinds[0].__module__.partition(".")[0] in ("xgboost", "lightgbm"):
+        return False  # These have formats of their own.
     return any(
-        kind.__module__ == "sklearn.base" and kind.__name__ == "BaseEstimator"
-        for kind in type(model).__mro__
+        kind.__module__ == "sklearn.base" and kind.__name__ == "BaseEstimator" for kind in kinds
     )
 
 
-def recognises(name: str, path: Path) -> bool:  # noqa: ARG001 - the bytes tell
+def recognises(files: Files) -> bool:
     """Tell by its first bytes and its table of contents whether a file is of skops."""
+    if len(files) != 1:
+        return False
+    path = files[0][1]
     with path.open("rb") as file:
         if file.read(4) != MAGIC:
             return False
@@ -95,7 +101,7 @@ def recognises(name: str, path: Path) -> bool:  # noqa: ARG001 - the bytes tell
         return False
 
 
-def save(model: Any, folder: Path) -> None:
+def save(model: Any, folder: Path, example: Any = None) -> None:  # noqa: ARG001 - no tracing
     """Write a model that can be loaded again without trusting it.
 
     Raises:
@@ -126,7 +132,7 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:
     """
     io = _skops()
     (path,) = folder.iterdir()
-    _check_size(path, label)
+    check_archive(path, label)
     with _sound(label):
         unknown = sorted(io.get_untrusted_types(file=path))
     foreign = [name for name in unknown if name not in REVIEWED]
@@ -145,13 +151,6 @@ def _sound(label: str) -> Iterator[None]:
         yield
     except Exception as exc:  # A broken file makes skops raise almost anything.
         raise InvalidModel(f"{label} is no sound skops file: {exc}") from exc
-
-
-def _check_size(path: Path, label: str) -> None:
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > FREE_BYTES and size > LARGEST_RATIO * path.stat().st_size:
-        raise InvalidModel(f"{label} would unpack to {size} bytes, which no sound model does.")
 
 
 def _skops() -> Any:
