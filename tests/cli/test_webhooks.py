@@ -10,7 +10,7 @@ import pytest
 from tests.registry.receiver import SECRET, Receiver
 
 import mlopskit as mk
-from mlopskit.registry import webhook_delivery
+from mlopskit.registry.webhooks import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ def receiver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Receiv
     """Return a receiver that the configuration names, with two events that nobody delivered."""
     made = Receiver()
     monkeypatch.setenv("HOOK_SECRET", SECRET)
-    monkeypatch.setattr(webhook_delivery, "drawn", lambda longest: 3600.0)
+    monkeypatch.setattr(delivery, "drawn", lambda longest: 3600.0)
     config = (
         f'[[registry.webhooks]]\nurl = "{made.url}"\nsecret = "${{env:HOOK_SECRET}}"\ntries = 2\n'
     )

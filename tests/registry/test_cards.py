@@ -20,7 +20,7 @@ from mlopskit.registry import (
     write_card,
     write_label,
 )
-from mlopskit.registry.card_sections import WRITTEN
+from mlopskit.registry.cards.sections import WRITTEN
 from mlopskit.registry.markup import prose, table
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from mlopskit.errors import (
     MissingDependency,
     UntrustedModel,
 )
-from mlopskit.registry import blobs, signing_bundle
+from mlopskit.registry import blobs
 from mlopskit.registry.local import LocalRegistry
 from mlopskit.registry.seals import seal_of
+from mlopskit.registry.signing import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,9 +106,7 @@ def test_the_signature_is_one_that_model_signing_verifies_itself(
     folder = tmp_path / "laid-out"
     registry.download("churn", 1, folder / "model")
     (folder / "manifest.json").write_bytes(registry.manifest("churn", 1).canonical)
-    (folder / "version.json").write_bytes(
-        signing_bundle.statement(registry.get_version("churn", 1))
-    )
+    (folder / "version.json").write_bytes(bundle.statement(registry.get_version("churn", 1)))
     (tmp_path / "signature").write_bytes(attached(home))
 
     def verdict() -> int:

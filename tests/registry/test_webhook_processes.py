@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.registry.receiver import SECRET, Receiver, until
 
-from mlopskit.registry.webhook_delivery import message_id
+from mlopskit.registry.webhooks.delivery import message_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,12 @@ def source(tmp_path: Path) -> Path:
 
 CHILD = """
 import os, sys, time
-from mlopskit.registry import webhook_outbox
+from mlopskit.registry.webhooks import outbox
 from mlopskit.registry.local import LocalRegistry
 home, url, secret, source, how = sys.argv[1:]
 registry = LocalRegistry(home, webhooks=[{"url": url, "secret": secret}])
 if how == "dies between":
-    webhook_outbox.Outbox.done = lambda *a, **k: os.kill(os.getpid(), 9)
+    outbox.Outbox.done = lambda *a, **k: os.kill(os.getpid(), 9)
     registry.register("churn", source)
     time.sleep(60)
 elif how == "many":

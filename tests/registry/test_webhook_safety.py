@@ -20,12 +20,12 @@ from mlopskit import Kit
 from mlopskit.errors import ConfigError, InvalidInput, UnknownOption
 from mlopskit.registry.entities import HistoryEntry
 from mlopskit.registry.local import LocalRegistry
-from mlopskit.registry.webhook_config import webhooks_of
-from mlopskit.registry.webhook_delivery import message
-from mlopskit.registry.webhook_headers import headers, secret_bytes
-from mlopskit.registry.webhook_outbox import Tried
-from mlopskit.registry.webhook_post import post
 from mlopskit.registry.webhooks import verify
+from mlopskit.registry.webhooks.config import webhooks_of
+from mlopskit.registry.webhooks.delivery import message
+from mlopskit.registry.webhooks.headers import headers, secret_bytes
+from mlopskit.registry.webhooks.outbox import Tried
+from mlopskit.registry.webhooks.post import post
 
 if TYPE_CHECKING:
     from collections.abc import Callable

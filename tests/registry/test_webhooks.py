@@ -14,9 +14,10 @@ import pytest
 from tests.registry.receiver import SECRET, Receiver, until
 
 from mlopskit.errors import NotFound
-from mlopskit.registry import GateResult, webhook_delivery
+from mlopskit.registry import GateResult
 from mlopskit.registry.local import LocalRegistry
-from mlopskit.registry.webhook_delivery import message_id
+from mlopskit.registry.webhooks import delivery
+from mlopskit.registry.webhooks.delivery import message_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,7 @@ def registry(opened: Callable[..., LocalRegistry]) -> LocalRegistry:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nothing tried again but by `deliver_webhooks`."""
-    monkeypatch.setattr(webhook_delivery, "drawn", lambda longest: 3600.0)
+    monkeypatch.setattr(delivery, "drawn", lambda longest: 3600.0)
 
 
 def actions(receiver: Receiver) -> list[str]:
@@ -207,7 +208,7 @@ def test_what_failed_is_tried_again_with_the_same_id_and_a_new_time(
 def test_a_thread_tries_again_until_it_is_taken(
     registry: LocalRegistry, receiver: Receiver, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_delivery, "BASE_S", 0.01)
+    monkeypatch.setattr(delivery, "BASE_S", 0.01)
     receiver.answers = [503, 503, "reset", 200]
     registry.register("churn", source)
     until(lambda: len(receiver.messages) == 4)
@@ -220,17 +221,17 @@ def test_a_thread_tries_again_until_it_is_taken(
 def test_pauses_grow_and_are_drawn_at_random(
     opened: Callable[..., LocalRegistry], monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
-    pauses = [webhook_delivery.longest_pause(tries) for tries in (1, 2, 3, 7, 8, 1000)]
+    pauses = [delivery.longest_pause(tries) for tries in (1, 2, 3, 7, 8, 1000)]
     assert pauses == [5.0, 20.0, 80.0, 20_480.0, 21_600.0, 21_600.0]
-    assert all(0.0 <= webhook_delivery.drawn(5.0) <= 5.0 for _ in range(100))
-    assert len({webhook_delivery.drawn(5.0) for _ in range(100)}) > 50
+    assert all(0.0 <= delivery.drawn(5.0) <= 5.0 for _ in range(100))
+    assert len({delivery.drawn(5.0) for _ in range(100)}) > 50
     asked: list[float] = []
 
     def drawn(longest: float) -> float:
         asked.append(longest)
         return 3600.0
 
-    monkeypatch.setattr(webhook_delivery, "drawn", drawn)
+    monkeypatch.setattr(delivery, "drawn", drawn)
     registry = opened(url="http://127.0.0.1:1/")
     registry.register("churn", source)
     until(lambda: asked)
@@ -290,7 +291,7 @@ def test_retry_after_is_kept_to(
     status_: int,
     form: str,
 ) -> None:
-    monkeypatch.setattr(webhook_delivery, "drawn", lambda longest: 0.0)
+    monkeypatch.setattr(delivery, "drawn", lambda longest: 0.0)
     when = datetime.now(UTC) + timedelta(hours=3)
     after = "10800" if form == "seconds" else when.strftime("%a, %d %b %Y %H:%M:%S GMT")
     receiver.answers = [(status_, {"retry-after": after})]
@@ -304,7 +305,7 @@ def test_retry_after_is_kept_to(
 
 @pytest.mark.parametrize("after", ["soon", "-1", "9" * 400, "Thu, 99 Foo 2026", "\u00b2"])
 def test_a_retry_after_that_makes_no_sense_is_no_reason_to_wait_for_ever(after: str) -> None:
-    from mlopskit.registry.webhook_post import LONGEST_PAUSE_S, _pause
+    from mlopskit.registry.webhooks.post import LONGEST_PAUSE_S, _pause
 
     assert 0.0 <= _pause(after) <= LONGEST_PAUSE_S
 
@@ -350,7 +351,7 @@ def test_closing_waits_for_a_bounded_time_and_loses_nothing(
     source: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(webhook_delivery, "CLOSE_S", 0.2)
+    monkeypatch.setattr(delivery, "CLOSE_S", 0.2)
     receiver.answers = ["hang"]
     registry = opened()
     registry.register("churn", source)

@@ -67,7 +67,7 @@ def command(
 
 def _show(card: ModelCard) -> None:
     """Print the card: as Markdown into a pipe, and on a terminal as it reads best there."""
-    from mlopskit.registry.card_sections import sections
+    from mlopskit.registry.cards.sections import sections
 
     if not on_terminal():
         click.echo(card.to_markdown(), nl=False)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mlopskit.registry.flavors import Package
     from mlopskit.registry.lines import Edit, Line
     from mlopskit.registry.references import Ref
-    from mlopskit.registry.signing_keys import Pem
+    from mlopskit.registry.signing.keys import Pem
     from mlopskit.tool import Context
 
 # scikit-learn and skops are needed by models of scikit-learn alone, so they are not required here.

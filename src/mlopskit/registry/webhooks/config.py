@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from mlopskit.errors import ConfigError, InvalidInput, UnknownOption
 from mlopskit.registry.entities import Action
-from mlopskit.registry.webhook_headers import secret_bytes
+from mlopskit.registry.webhooks.headers import secret_bytes
 
 EVENTS: Final = frozenset(["registered", "promoted", "rolled_back", "alias_set"])
 KEYS: Final = ("url", "secret", "events", "tries", "timeout_s", "allow_link_local")

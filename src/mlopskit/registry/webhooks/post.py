@@ -20,7 +20,7 @@ from mlopskit._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mlopskit.registry.webhook_config import Webhook
+    from mlopskit.registry.webhooks.config import Webhook
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

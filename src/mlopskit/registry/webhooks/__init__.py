@@ -19,16 +19,16 @@ from pydantic import BaseModel
 from mlopskit.errors import MlopskitError, NotFound
 from mlopskit.registry.entities import FROZEN
 from mlopskit.registry.upkeep import Upkeep
-from mlopskit.registry.webhook_config import webhooks_of
-from mlopskit.registry.webhook_headers import verify
+from mlopskit.registry.webhooks.config import webhooks_of
+from mlopskit.registry.webhooks.headers import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlopskit.registry.entities import HistoryEntry
-    from mlopskit.registry.webhook_config import Webhook
-    from mlopskit.registry.webhook_delivery import Courier
-    from mlopskit.registry.webhook_outbox import Outbox
+    from mlopskit.registry.webhooks.config import Webhook
+    from mlopskit.registry.webhooks.delivery import Courier
+    from mlopskit.registry.webhooks.outbox import Outbox
 
     _Delivery = tuple[Outbox, tuple[Courier, ...]]
 
@@ -196,8 +196,8 @@ class Webhooks(Upkeep):
         known: _Delivery | None = vars(self).get("_delivery")
         if known is not None:
             return known
-        from mlopskit.registry.webhook_delivery import Courier  # noqa: PLC0415 - few ask
-        from mlopskit.registry.webhook_outbox import Outbox  # noqa: PLC0415
+        from mlopskit.registry.webhooks.delivery import Courier  # noqa: PLC0415 - few ask
+        from mlopskit.registry.webhooks.outbox import Outbox  # noqa: PLC0415
 
         folder = self._webhooks_folder()
         outbox, source = Outbox(folder / "webhooks.db"), _Histories(self)
@@ -221,7 +221,7 @@ class Webhooks(Upkeep):
                 courier.wake(name)
 
     def _stop_webhooks(self) -> None:
-        from mlopskit.registry.webhook_delivery import CLOSE_S  # noqa: PLC0415 - few ask
+        from mlopskit.registry.webhooks.delivery import CLOSE_S  # noqa: PLC0415 - few ask
 
         delivery: _Delivery | None = vars(self).pop("_delivery", None)
         if delivery is None:

@@ -15,14 +15,14 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidSignature
-from mlopskit.registry import signing_keys
+from mlopskit.registry.signing import keys as key_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.entities import ModelVersion
-    from mlopskit.registry.signing_keys import Signer, TrustedKey
+    from mlopskit.registry.signing.keys import Signer, TrustedKey
 
 FILES: Final = "model"
 MANIFEST: Final = "manifest.json"
@@ -44,7 +44,7 @@ def sign(version: ModelVersion, manifest: Manifest, signer: Signer) -> bytes:
     config = signing.Config()  # type: ignore[no-untyped-call]
     config.set_hashing_config(_digests(version, manifest))
     with (
-        signing_keys.handed(signer.key) as key,
+        key_files.handed(signer.key) as key,
         TemporaryDirectory(prefix="mlopskit-") as name,
     ):
         aside = Path(name)
@@ -169,11 +169,11 @@ def _signer(content: bytes, key: TrustedKey) -> tuple[str, str]:
 
     if key.kind == "key":
         public: Any = serialization.load_pem_public_key(key.pem)
-        return signing_keys.key_id(public), ""
+        return key_files.key_id(public), ""
     chain = json.loads(content)["verificationMaterial"]["x509CertificateChain"]["certificates"]
     own = x509.load_der_x509_certificate(base64.b64decode(chain[0]["rawBytes"]))
     public = own.public_key()
-    return signing_keys.key_id(public), own.subject.rfc4514_string()
+    return key_files.key_id(public), own.subject.rfc4514_string()
 
 
 def _reason(error: BaseException) -> str:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
 
 from mlopskit.errors import MlopskitError
-from mlopskit.registry.webhook_headers import headers
-from mlopskit.registry.webhook_outbox import Tried
-from mlopskit.registry.webhook_post import Answer, post
+from mlopskit.registry.webhooks.headers import headers
+from mlopskit.registry.webhooks.outbox import Tried
+from mlopskit.registry.webhooks.post import Answer, post
 from mlopskit.storage import disk_errors, make_private_folder
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlopskit.registry.entities import HistoryEntry
-    from mlopskit.registry.webhook_config import Webhook
-    from mlopskit.registry.webhook_outbox import Outbox
+    from mlopskit.registry.webhooks.config import Webhook
+    from mlopskit.registry.webhooks.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 

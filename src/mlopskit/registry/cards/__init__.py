@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel, Field
 
 from mlopskit.errors import InvalidInput, UnknownOption
-from mlopskit.registry import card_page
-from mlopskit.registry.card_sections import KNOWN, REQUIRED, WRITTEN, markdown, sections
+from mlopskit.registry.cards.page import page
+from mlopskit.registry.cards.sections import KNOWN, REQUIRED, WRITTEN, markdown, sections
 from mlopskit.registry.entities import FROZEN, HistoryEntry, ModelVersion
 from mlopskit.registry.slices import all_slices, whole
 
@@ -82,7 +82,7 @@ class ModelCard(BaseModel):
 
     def to_html(self) -> str:
         """Return the card as a page that needs nothing else."""
-        return card_page.page(self.title, sections(self))
+        return page(self.title, sections(self))
 
 
 def write_card(

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 from pydantic import BaseModel
 
 from mlopskit.errors import InvalidInput, InvalidSignature
-from mlopskit.registry import blobs, signing_bundle, signing_keys
+from mlopskit.registry import blobs
 from mlopskit.registry.details import check_text
 from mlopskit.registry.entities import FROZEN
 from mlopskit.registry.lines import Line
+from mlopskit.registry.signing import bundle
+from mlopskit.registry.signing import keys as key_files
 from mlopskit.registry.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.entities import ModelVersion
     from mlopskit.registry.references import Ref
-    from mlopskit.registry.signing_keys import Pem, TrustedKey
+    from mlopskit.registry.signing.keys import Pem, TrustedKey
 
 KIND: Final = "signature"
 
@@ -85,12 +87,12 @@ class Signing(Upkeep):
             IntegrityError: If the bytes are not those that were registered.
             MissingDependency: If the package that signs is not installed.
         """
-        signer = signing_keys.signer(key, certificate, password)
+        signer = key_files.signer(key, certificate, password)
         why = self.context.redactor.text(check_text("why", why))
         found = self.get_version(name, ref)
         manifest = self._read_manifest(found)
         self._check_bytes(found, manifest)
-        content = signing_bundle.sign(found, manifest, signer)
+        content = bundle.sign(found, manifest, signer)
         details = {"key": signer.id}
         if signer.subject:
             details["certificate"] = signer.subject
@@ -115,7 +117,7 @@ class Signing(Upkeep):
             ConfigError: If a key cannot be read.
             MissingDependency: If the package that verifies is not installed.
         """
-        trusted = self.required_keys if keys is None else signing_keys.trusted_keys(keys)
+        trusted = self.required_keys if keys is None else key_files.trusted_keys(keys)
         if not trusted:
             raise InvalidInput(
                 "There is no key to verify with. Pass keys=, or open the registry with "
@@ -135,7 +137,7 @@ class Signing(Upkeep):
         Raises:
             ConfigError: If a key cannot be read, so that opening the registry fails.
         """
-        self.required_keys = signing_keys.trusted_keys(given)
+        self.required_keys = key_files.trusted_keys(given)
 
     def _check_signature(self, version: ModelVersion, manifest: Manifest) -> None:
         """Refuse a version without a signature, where the registry asks for one."""
@@ -158,7 +160,7 @@ class Signing(Upkeep):
         content = self._attachment(version, KIND)
         if content is None:
             raise InvalidSignature(f"version {version.version} of {version.name!r}", "it has none")
-        key, subject = signing_bundle.check(content, version, manifest, keys)
+        key, subject = bundle.check(content, version, manifest, keys)
         return _verified(version, key, subject)
 
 

@@ -10,7 +10,7 @@ from mlopskit.registry.markup import shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlopskit.registry.card_sections import Section
+    from mlopskit.registry.cards.sections import Section
 
 LONG: Final = 40
 _STYLE: Final = """
