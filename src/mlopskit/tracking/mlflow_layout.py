@@ -60,6 +60,8 @@ HEARTBEAT: Final = OWN + "heartbeat"
 ODD: Final = "mlopskit/odd"
 CHILDREN: Final = "mlopskit/children"
 CHILDREN_TAG: Final = OWN + "children"
+# The tag of the experiment in which `mlopskit.registry` keeps histories of models.
+REGISTRY: Final = "mlopskit.registry.index"
 PAGE: Final = 500
 LONGEST_PARAM: Final = 6000
 LONGEST_TAG: Final = 5000
@@ -156,12 +158,12 @@ def _notes(tags: Mapping[str, str], fetch: Callable[[str], str]) -> str:
 
 
 def experiments(client: MlflowClient) -> list[MlflowExperiment]:
-    """Return the active experiments, by name."""
+    """Return the active experiments, by name; the registry's own is none of the user's."""
     found: list[MlflowExperiment] = []
     token = None
     while True:
         page = client.search_experiments(max_results=PAGE, page_token=token)
-        found += page
+        found += [each for each in page if REGISTRY not in each.tags]
         token = page.token
         if not token:
             return sorted(found, key=lambda each: str(each.name))
