@@ -491,4 +491,4 @@ def test_the_tracker_shows_no_runs_of_the_registry(tmp_path: Path) -> None:
             pass
 
         assert [each.id for each in kit.tracker.search_runs()] == [run.id]
-        assert [each.name for each in kit.tracker.list_experiments()] == ["e"]
+        assert [each.name for each in kit.tracker.list_experiments()] == ["Default", "e"]
