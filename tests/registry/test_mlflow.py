@@ -492,3 +492,15 @@ def test_the_tracker_shows_no_runs_of_the_registry(tmp_path: Path) -> None:
 
         assert [each.id for each in kit.tracker.search_runs()] == [run.id]
         assert [each.name for each in kit.tracker.list_experiments()] == ["Default", "e"]
+
+
+def test_a_name_without_versions_hinders_no_collection(tmp_path: Path) -> None:
+    source = tmp_path / "weights.bin"
+    source.write_bytes(b"w")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with Kit(registry=f"mlflow:{uri}", home=tmp_path / "home") as kit:
+        kit.registry.register("churn", source)
+        kit.registry.native.create_registered_model("empty")
+
+        assert kit.registry.gc(window=timedelta(0), dry_run=False).removed == ()
+        assert [model.name for model in kit.registry.list_models()] == ["churn"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlopskit.registry.blobs import Manifest
-    from mlopskit.registry.entities import ModelVersion, RegisteredModel
+    from mlopskit.registry.entities import HistoryEntry, ModelVersion, RegisteredModel
     from mlopskit.registry.references import Ref
 
 MONTH: Final = timedelta(days=30)
@@ -251,8 +252,7 @@ class Upkeep(RegistryBackend):
         names: list[str] = []
         keep: set[str] = set()
         for model in self._all_models():
-            entries = self.history(model)
-            versions = self._versions_or_none(model)
+            entries, versions = self._known_of(model)
             spare = self._spare(versions, held_since(entries, since, self._unheld), since)
             free = [] if keep_last is None else spare[: max(0, len(spare) - keep_last)]
             if free and not dry_run:
@@ -287,11 +287,14 @@ class Upkeep(RegistryBackend):
         """Return the names of all models that have a history, also those without versions."""
         return [model.name for model in self.list_models()]
 
-    def _versions_or_none(self, name: str) -> list[ModelVersion]:
-        try:
-            return self.list_versions(name)
-        except NotFound:
-            return []
+    def _known_of(self, name: str) -> tuple[list[HistoryEntry], list[ModelVersion]]:
+        """Return the history and the versions of a model; a tool may have a name with neither."""
+        entries: list[HistoryEntry] = []
+        versions: list[ModelVersion] = []
+        with suppress(NotFound):
+            entries = self.history(name)
+            versions = self.list_versions(name)
+        return entries, versions
 
     def _read_manifest(self, version: ModelVersion) -> Manifest:
         what = f"version {version.version} of {version.name!r}"

@@ -14,6 +14,7 @@ import re
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +52,7 @@ class Answers:
     Attributes:
         runs: By id; ``config``, ``summary``, ``history`` (lines of JSON), ``tags`` and so on.
         artifacts: By id.
-        collections: Portfolios that artifacts were linked to: names to ids of artifacts.
+        collections: What artifacts were linked into; see `wandb_registry_answers`.
         sweeps: By name.
         files: Bytes by path.
         asked: How often each operation was asked.
@@ -64,7 +65,7 @@ class Answers:
     def __init__(self) -> None:
         self.runs: dict[str, Json] = {}
         self.artifacts: dict[str, Json] = {}
-        self.collections: dict[str, list[str]] = {}
+        self.collections: dict[str, Json] = {}
         self.sweeps: dict[str, Json] = {}
         self.files: dict[str, bytes] = {}
         self.asked: dict[str, int] = {}
@@ -249,16 +250,22 @@ class Answers:
     def on_CreateArtifact(self, given: Json) -> Any:
         said = given.get("input", given)
         name = (said.get("artifactCollectionNames") or [said.get("artifactCollectionName")])[0]
-        versions = [each for each in self.artifacts.values() if each["collection"] == name]
+        project = said.get("projectName") or "churn"
+        versions = [
+            each
+            for each in self.artifacts.values()
+            if (each["collection"], each["project"]) == (name, project)
+        ]
         # Equal content is an equal version.
         same = [e for e in versions if e["state"] == "COMMITTED" and e["digest"] == said["digest"]]
         if same:
             artifact = same[-1]
         else:
-            own = base64.b64encode(f"Artifact:{len(self.artifacts)}".encode()).decode()
+            own = base64.b64encode(f"Artifact:{uuid4().hex}".encode()).decode()
             artifact = self.artifacts[own] = {
                 "id": own,
                 "collection": name,
+                "project": project,
                 "type": said["artifactTypeName"],
                 "digest": said["digest"],
                 "metadata": said.get("metadata"),
@@ -266,7 +273,7 @@ class Answers:
                 "aliases": [],
                 "state": "PENDING",
                 "created": _now(),
-                "index": len(versions),
+                "index": max((each["index"] for each in versions), default=-1) + 1,
                 "by": None,
                 "users": [],
             }
@@ -313,12 +320,12 @@ class Answers:
         return {"artifact": self._artifact(self.artifacts[given["id"]])}
 
     def on_ArtifactType(self, given: Json) -> Any:
-        found = self._named(given["name"])
+        found = self._named(given["name"], given.get("projectName") or given.get("project"))
         return {"project": {"artifact": None if found is None else self._artifact(found)}}
 
     def on_ArtifactMembershipByName(self, given: Json) -> Any:
-        found = self._named(given["name"])
-        member = None if found is None else self._member(found, given["name"])
+        found = self._named(given["name"], given["project"])
+        member = None if found is None else self._member(found)
         return {"project": {"artifactCollectionMembership": member}}
 
     def on_FetchArtifactManifest(self, given: Json) -> Any:
@@ -326,7 +333,7 @@ class Answers:
         return {"artifact": {"currentManifest": self._manifest(artifact)}}
 
     def on_GetArtifactMembershipFileUrls(self, given: Json) -> Any:
-        found = self._named(f"{given['collection']}:{given['alias']}")
+        found = self._named(f"{given['collection']}:{given['alias']}", given["project"])
         content = self.files[f"/storage/manifest/{found['id']}"] if found else b'{"contents": {}}'
         nodes = []
         for name, entry in json.loads(content)["contents"].items():
@@ -359,7 +366,8 @@ class Answers:
         found = [
             each
             for each in self.artifacts.values()
-            if each["collection"] == given["collection"] and each["state"] == "COMMITTED"
+            if (each["collection"], each["project"]) == (given["collection"], given["project"])
+            and each["state"] == "COMMITTED"
         ]
         page = _page([self._artifact(each) for each in reversed(found)], given)
         for edge in page["edges"]:
@@ -388,7 +396,8 @@ class Answers:
         said = given["input"]
         artifact = self.artifacts[said["artifactID"]]
         artifact["metadata"] = said.get("metadata") or artifact["metadata"]
-        artifact["description"] = said.get("description") or artifact["description"]
+        if said.get("description") is not None:
+            artifact["description"] = said["description"]
         if said.get("aliases") is not None:
             artifact["aliases"] = []
             for each in said["aliases"]:
@@ -409,15 +418,6 @@ class Answers:
     def on_DeleteArtifact(self, given: Json) -> Any:
         artifact = self.artifacts.pop(given["input"]["artifactID"])
         return {"result": {"artifact": {**self._artifact(artifact), "state": "DELETED"}}}
-
-    def on_LinkArtifact(self, given: Json) -> Any:
-        said = given["input"]
-        artifact = self.artifacts[said["artifactID"]]
-        linked = self.collections.setdefault(said["artifactPortfolioName"], [])
-        linked.append(artifact["id"])
-        member = self._member(artifact, said["artifactPortfolioName"])
-        version = {"versionIndex": len(linked) - 1, "artifactMembership": member}
-        return {"result": version, "linkArtifact": version}
 
     # Sweeps.
 
@@ -473,9 +473,9 @@ class Answers:
 
     # How things look.
 
-    def _project(self, name: str) -> Json:
-        entity = {"id": "e", "name": ENTITY, "organization": None}
-        about: Json = {"id": PROJECT_ID, "internalId": "1", "name": name, "entityName": ENTITY}
+    def _project(self, name: str, owner: str = ENTITY) -> Json:
+        entity = {"id": "e", "name": owner, "organization": None}
+        about: Json = {"id": PROJECT_ID, "internalId": "1", "name": name, "entityName": owner}
         about |= {"createdAt": _now(), "isBenchmark": False, "user": _VIEWER, "entity": entity}
         return {"__typename": "Project", **about}
 
@@ -543,7 +543,7 @@ class Answers:
     def _artifact(self, artifact: Json) -> Json:
         sequence = {
             **_typed("ArtifactSequence", artifact["collection"]),
-            "project": self._project("churn"),
+            "project": self._project(artifact["project"]),
         }
         return {
             "__typename": "Artifact",
@@ -571,7 +571,7 @@ class Answers:
     def _alias(self, artifact: Json, alias: str) -> Json:
         collection = {
             **_typed("ArtifactSequence", artifact["collection"]),
-            "project": self._project("churn"),
+            "project": self._project(artifact["project"]),
         }
         return {
             "__typename": "ArtifactAlias",
@@ -581,30 +581,27 @@ class Answers:
             "artifactCollection": collection,
         }
 
-    def _member(self, artifact: Json, asked: str) -> Json:
-        collection = asked.partition(":")[0]
-        linked = self.collections.get(collection)
-        kind = "ArtifactSequence" if linked is None else "ArtifactPortfolio"
-        index = artifact["index"] if linked is None else linked.index(artifact["id"])
+    def _member(self, artifact: Json) -> Json:
+        collection, index = artifact["collection"], artifact["index"]
         return {
             **_typed("ArtifactCollectionMembership", f"{collection}:{index}"),
             "versionIndex": index,
             "createdAt": artifact["created"],
             "aliases": [self._alias(artifact, alias) for alias in artifact["aliases"]],
-            "artifactCollection": {**_typed(kind, collection), "project": self._project("churn")},
+            "artifactCollection": {
+                **_typed("ArtifactSequence", collection),
+                "project": self._project(artifact["project"]),
+            },
             "artifact": self._artifact(artifact),
         }
 
-    def _named(self, name: str) -> Json | None:
-        """Find the artifact of ``collection:alias`` or ``collection:v3``."""
+    def _named(self, name: str, project: str | None) -> Json | None:
+        """Find the artifact of ``collection:alias`` or ``collection:v3`` in a project."""
         collection, _, alias = name.partition(":")
-        linked = self.collections.get(collection)
-        if linked is not None:
-            at = int(alias[1:]) if re.fullmatch(r"v\d+", alias) else -1
-            return self.artifacts[linked[at]]
         for each in reversed(list(self.artifacts.values())):
-            names = {*each["aliases"], f"v{each['index']}"}
-            if each["collection"] == collection and (alias or "latest") in names:
+            if each["collection"] != collection or project not in (None, each["project"]):
+                continue
+            if (alias or "latest") in {*each["aliases"], f"v{each['index']}"}:
                 return each
         return None
 
@@ -617,8 +614,9 @@ class Answers:
         return {"project": {"run": {"artifacts": _page(shown, given)}}}
 
     def _move_alias(self, artifact: Json, alias: str) -> None:
+        place = (artifact["collection"], artifact["project"])
         for each in self.artifacts.values():
-            if each["collection"] == artifact["collection"] and alias in each["aliases"]:
+            if (each["collection"], each["project"]) == place and alias in each["aliases"]:
                 each["aliases"].remove(alias)
         artifact["aliases"].append(alias)
 

@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import unquote
 
-from mlopskit.testing.wandb_answers import Answers
+from mlopskit.testing.wandb_registry_answers import RegistryAnswers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ class Fault:
     seconds: float = 1.0
 
 
-class WandbServer(Answers):
+class WandbServer(RegistryAnswers):
     """The server. Start it with ``with``, or with `start` and `stop`; it keeps what it has.
 
     Args:

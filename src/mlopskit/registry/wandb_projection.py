@@ -1,0 +1,117 @@
+"""What W&B has to be asked so that its own pages and clients show how a model stands."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from mlopskit.registry import wandb_layout as layout
+from mlopskit.registry import wandb_questions as questions
+from mlopskit.registry.standing import IMPORTED, MARK, MOVED, edit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Collection as Some
+    from datetime import datetime
+
+    from mlopskit.registry.entities import StageGraph
+    from mlopskit.registry.standing import Standing
+    from mlopskit.registry.wandb_api import Api
+    from mlopskit.registry.wandb_artifacts import Collection
+    from mlopskit.registry.wandb_layout import Shown
+
+    Json = dict[str, Any]
+    Step = Callable[[], object]
+
+# A registration is over, or was killed, when its artifact is as old as that.
+YOUNG: Final = timedelta(days=1)
+
+
+def steps(
+    api: Api, where: Collection, standing: Standing, shown: Shown, stages: StageGraph
+) -> Iterator[Step]:
+    """Yield the requests that are needed; none if everything is shown as it stands."""
+    for each in standing.deleted:
+        said = {
+            "artifactID": shown.artifacts[each.version.version],
+            "artifactPortfolioID": shown.id,
+        }
+        yield partial(api.ask, questions.UNLINK, {"input": said})
+    yield from _aliases(api, where, standing, shown, stages)
+    yield from _texts(api, standing, shown)
+
+
+def _aliases(
+    api: Api, where: Collection, standing: Standing, shown: Shown, stages: StageGraph
+) -> Iterator[Step]:
+    wanted = dict(standing.aliases)
+    ruled = {entry.alias for entry in standing.written if entry.alias is not None}
+    if any(e.action in MOVED and not e.details.get(IMPORTED) for e in standing.written):
+        unshown = (stages.initial, stages.retired)
+        wanted |= {k: v for k, v in standing.holders.items() if k not in unshown}
+        ruled |= set(stages.order)
+    gone = {each.version.version for each in standing.deleted}
+    for alias, version in wanted.items():
+        there = version in shown.artifacts
+        if there and layout.is_alias(alias) and shown.aliases.get(alias) != version:
+            yield _alias(api, questions.ADD_ALIASES, where, alias, shown.artifacts[version])
+    for alias, version in shown.aliases.items():
+        if alias in ruled and alias not in wanted and version not in gone:
+            yield _alias(api, questions.DELETE_ALIASES, where, alias, shown.artifacts[version])
+
+
+def _alias(api: Api, query: str, where: Collection, alias: str, artifact: str) -> Step:
+    said = {
+        "entityName": where.entity,
+        "projectName": where.project,
+        "artifactCollectionName": where.name,
+        "alias": alias,
+    }
+    return partial(api.ask, query, {"input": {"artifactID": artifact, "aliases": [said]}})
+
+
+def _texts(api: Api, standing: Standing, shown: Shown) -> Iterator[Step]:
+    described = {
+        entry.version
+        for entry in standing.current
+        if entry.action == "edited" and edit_of(entry).description is not None
+    }
+    if None in described:
+        text = layout.shortened(standing.texts[0])
+        if shown.description != text:
+            said = {"artifactPortfolioID": shown.id, "description": text}
+            yield partial(api.ask, questions.UPDATE_COLLECTION, {"input": said})
+    for number in sorted(each for each in described if each is not None):
+        text = layout.shortened(standing.versions[number].description)
+        if shown.descriptions.get(number) != text:
+            said = {"artifactID": shown.artifacts[number], "description": text}
+            yield partial(api.ask, questions.UPDATE, {"input": said})
+
+
+def spare(standing: Standing, stored: Iterable[Json], keep: Some[str], now: datetime) -> list[Json]:
+    """Return the artifacts that no version needs.
+
+    Those of deleted versions, and those that a registration left that was killed. What others
+    unlinked with W&B's own means is not taken for deleted: that W&B does not show a version is no
+    proof. What mlopskit did not store is never among them.
+    """
+    registered: dict[str, int] = {}
+    gone: dict[str, str] = {}
+    for entry in standing.entries:
+        if entry.version is None:
+            continue
+        if entry.action == "registered":
+            registered[str(entry.details.get(MARK))] = entry.version
+        elif entry.action == "deleted":
+            digest = str(entry.details.get("digest", ""))
+            gone |= {mark: digest for mark, v in registered.items() if v == entry.version}
+    found = []
+    for each in stored:
+        if layout.OWN not in layout.metadata_of(each):
+            continue
+        mark = each["id"]
+        left = mark not in registered and now - layout.time_of(each["createdAt"]) > YOUNG
+        if left or (mark in gone and gone[mark] not in keep):
+            found.append(each)
+    return found
