@@ -211,7 +211,7 @@ def test_what_is_not_here_is_refused_clearly(
         ("- a", "holds no mapping"),
         ("entry_points: 3", "are no mapping"),
         ("entry_points: {main: {}}", "has no command"),
-        ("entry_points: {main: {command: x, parameters: {a: integer}}}", "has the type 'integer'"),
+        ("entry_points: {main: {command: x, parameters: {a: {type: [int]}}}}", "which is no text"),
         ("entry_points: {main: {command: x, parameters: {a: 3}}}", "neither a type nor a mapping"),
         ("python_env: p.yaml", "there is no such file"),
         ("python_env: a\nconda_env: b", "more than one environment"),

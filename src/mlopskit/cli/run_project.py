@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.argument("uri")
 @click.option("entry", "-e", "--entry-point", default="main", show_default=True, metavar="NAME")
 @click.option("given", "-P", "--param", multiple=True, metavar="NAME=VALUE", help="A parameter.")
-@click.option("--version", metavar="REVISION", help="A branch, tag or commit of a repository.")
+@click.option("--revision", metavar="REV", help="A branch, tag or commit of a repository.")
 @click.option(
     "--env-manager",
     type=click.Choice(["local", "virtualenv", "uv", "conda", "docker"]),
@@ -34,7 +34,7 @@ def command(
     entry: str,
     given: tuple[str, ...],
     *,
-    version: str | None,
+    revision: str | None,
     env_manager: Manager,
     experiment: str | None,
     as_json: bool,
@@ -57,7 +57,7 @@ def command(
             opened.tracker,
             entry,
             parameters,
-            version=version,
+            version=revision,
             env_manager=env_manager,
             experiment=experiment,
             output=_show,

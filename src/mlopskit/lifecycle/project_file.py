@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FILE: Final = "MLproject"
 PYTHON_ENV: Final = "python_env.yaml"
 CONDA_ENV: Final = "conda.yaml"
+# MLflow checks these; it passes values of any other type, such as ``int``, as they are.
 TYPES: Final = ("string", "float", "path", "uri")
 _RUNNERS: Final = {".py": "python", ".sh": "bash"}
 
@@ -190,11 +191,11 @@ def _entry_point(path: Path | None, name: object, said: Any) -> EntryPoint:
 
 
 def _type(path: Path | None, key: object, said: object) -> str:
-    if said not in TYPES:
+    if not isinstance(said, str):
         raise InvalidInput(
-            f"The parameter {key!r} of {path} has the type {said!r}; it may be {', '.join(TYPES)}."
+            f"The parameter {key!r} of {path} has the type {said!r}, which is no text."
         )
-    return str(said)
+    return said if said in TYPES else "string"
 
 
 def _environment(folder: Path, path: Path | None, said: Mapping[str, Any]) -> Environment:

@@ -172,24 +172,30 @@ def fetch(blobs: Blobs, manifest: Manifest, folder: Path, what: str) -> None:
         raise IntegrityError(f"A file of {what}", str(exc.name), "missing") from exc
 
 
-def collect(blobs: Blobs, needed: Iterable[str], *, dry_run: bool) -> list[Removed]:
-    """Remove every file that is in none of the manifests that are needed.
+def collect(
+    blobs: Blobs, needed: Iterable[str], wanted: Iterable[str] = (), *, dry_run: bool
+) -> list[Removed]:
+    """Remove every file that is in none of the manifests that are needed or wanted.
 
-    A manifest that cannot be read keeps everything: what it needs is not known.
+    A needed manifest that cannot be read keeps everything: what it needs is not known.
 
     Args:
         blobs: Where.
-        needed: The digests of manifests.
+        needed: The digests of manifests that must be there.
+        wanted: The digests of manifests whose files stay if they are there.
         dry_run: Only return what would go.
 
     Raises:
         IntegrityError: If a manifest is missing or has changed; nothing is removed.
     """
     keep: set[str] = set()
-    for digest in needed:
+    must = set(needed)
+    for digest in must | set(wanted):
         try:
             manifest = read(blobs.verify(digest).read_bytes(), digest)
         except NotFound as exc:
+            if digest not in must:
+                continue
             raise IntegrityError("A manifest", digest, "missing") from exc
         keep |= {digest, *(file.sha256 for file in manifest.files)}
     removed = []

@@ -221,11 +221,12 @@ class LocalRegistry(Registry):
 
     def _collect(self, keep: Iterable[str], *, dry_run: bool) -> list[Removed]:
         with self._bytes_stay(alone=True):
-            needed = set(keep)
-            for name in self._ledger.names():  # Registered since the question was asked.
+            needed: set[str] = set()
+            for name in self._ledger.names():  # Some may be newer than the question.
                 with suppress(NotFound):
                     needed |= {each.digest for each in self._ledger.versions(name)}
-            return blobs.collect(self._blobs, needed, dry_run=dry_run)
+            # Of a deleted version the files may have gone in a shorter window before.
+            return blobs.collect(self._blobs, needed, set(keep) - needed, dry_run=dry_run)
 
     @contextmanager
     def _bytes_stay(self, *, alone: bool = False) -> Iterator[None]:

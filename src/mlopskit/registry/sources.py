@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import InvalidModel, InvalidName, Unsupported
+from mlopskit.errors import InvalidInput, InvalidModel, InvalidName, Unsupported
 from mlopskit.registry import blobs, examples, flavors
 from mlopskit.registry.entities import Signature
 from mlopskit.storage import digest_of
@@ -52,6 +52,8 @@ def packed(
         NotFound: If there is nothing at the path, or no such model of a run.
         Unsupported: If a model of a run is asked for and no tracker is configured beside.
     """
+    if source == "":  # A path of no text is the working folder to Python, and a slip to people.
+        raise InvalidInput("There is nothing to register: the path is empty.")
     with ExitStack() as stack:
         signature = None
         if run_of(source) is None:

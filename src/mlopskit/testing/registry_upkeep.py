@@ -273,6 +273,14 @@ class RegistryUpkeep:
         assert told[-1] == ((3 << 20) + 10,) * 2
         assert told == sorted(told)
 
+    def test_an_empty_path_is_no_path(
+        self, registry: Registry, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(source.parent)
+        with pytest.raises(InvalidInput, match="empty"):
+            registry.register("churn", "")
+        assert registry.list_models() == []
+
     # Deleting.
 
     def test_a_version_is_deleted_and_its_number_stays_taken(
@@ -366,6 +374,7 @@ class RegistryUpkeep:
         done = registry.gc(window=NOTHING, dry_run=False)
         assert done.removed == planned.removed
         assert registry.gc(window=NOTHING, dry_run=False).removed == ()
+        assert registry.gc(dry_run=False).removed == ()  # In a longer window again.
         for number, letter in ((1, b"a"), (3, b"c")):
             out = registry.download("churn", number, tmp_path / str(number))
             assert (out / "weights.bin").read_bytes() == letter * 100

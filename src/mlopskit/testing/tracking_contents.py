@@ -350,6 +350,9 @@ class ContentsContract:
             run.log_model(folder, "net", signature={"inputs": ["x"]}, input_example=[{"x": 1}])
             with pytest.raises(InvalidInput, match="no file"):
                 run.log_model(tmp_path / "nothing", "other")
+            for log in (run.log_artifact, run.log_model):
+                with pytest.raises(InvalidInput, match="empty"):
+                    log("", "other")
 
         found = [each for each in tracker.list_artifacts(run.id) if each.logged_as == "net"]
 

@@ -93,7 +93,7 @@ class Contents(ABC):
             InvalidName: If a name could leave the run's folder.
             StorageError: If the bytes could not be read or stored.
         """
-        path = Path(path)
+        path = _given(path)
         name = path.resolve().name if name is None else name
         if path.is_dir():
             files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -346,7 +346,7 @@ class Contents(ABC):
             table = tables.table(input_example, self._redactor)
             example = {f"input_example/{rel or 'rows.json'}": b for rel, b in table.files.items()}
         if isinstance(model, str | PathLike):
-            path = Path(model)
+            path = _given(model)
             if not path.exists():
                 raise InvalidInput(f"There is no file {str(path)!r} to keep as a model.")
             sources: dict[str, Path | bytes] = {path.name: path}
@@ -447,3 +447,10 @@ def check_aliases(aliases: Sequence[str]) -> tuple[str, ...]:
         if alias == LATEST or (alias[:1] == "v" and alias[1:].isdigit()):
             raise InvalidName("alias", alias, "versions and 'latest' are given by the tool itself")
     return tuple(dict.fromkeys(aliases))
+
+
+def _given(path: str | PathLike[str]) -> Path:
+    """Return a path; no text at all would be the working folder, and is a slip."""
+    if path == "":
+        raise InvalidInput("There is nothing to keep: the path is empty.")
+    return Path(path)

@@ -107,7 +107,8 @@ def _patch(
                 rows = None
                 with session.wall("take an example"):
                     rows = asked[0](data)  # LightGBM forgets the rows when it begins.
-                model = train(*args, **kwargs)
+                with session.timed():
+                    model = train(*args, **kwargs)
                 with session.wall("log the model"):
                     session.model(model, rows, partial(asked[1], model))
                 return model

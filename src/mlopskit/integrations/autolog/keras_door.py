@@ -32,7 +32,8 @@ def patch(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
                 given = (self, *args)
                 with session.wall("add a callback"):
                     given, kwargs = and_callback(fit, given, kwargs, _walled(session))
-                result = fit(*given, **kwargs)
+                with session.timed():
+                    result = fit(*given, **kwargs)
                 with session.wall("log the model"):
                     session.model(self, features, functools.partial(self.predict, verbose=0))
                 return result

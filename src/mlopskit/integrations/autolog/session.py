@@ -61,15 +61,12 @@ class Sessions:
         try:
             with session.wall("begin a run"):
                 session.begin()
-            begun = time.perf_counter()
             try:
                 yield session
             except BaseException as exc:
                 with session.wall("end the run"):
                     session.end(exc)
                 raise
-            with session.wall("log its duration"):
-                session.metrics({"duration_s": time.perf_counter() - begun})
             with session.wall("end the run"):
                 session.end(None)
         finally:
@@ -105,6 +102,14 @@ class Session:
             self._held = HeldRun(self.options.to, {})
             self._run = self._held.open(name=self.what)
         self._run.set_tags({"trained": self.what})
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Log how long the training itself takes, and nothing of what is logged around it."""
+        begun = time.perf_counter()
+        yield
+        with self.wall("log its duration"):
+            self.metrics({"duration_s": time.perf_counter() - begun})
 
     @property
     def run(self) -> Run | None:

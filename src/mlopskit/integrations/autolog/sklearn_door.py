@@ -88,7 +88,8 @@ def _logged(fit: Callable[..., Any], sessions: Sessions, several: type) -> _Fit:
             target = args[1] if len(args) > 1 else kwargs.get("y")
             with session.wall("log the data"):
                 session.data(features)
-            result = fit(self, *args, **kwargs)
+            with session.timed():
+                result = fit(self, *args, **kwargs)
             _log_fitted(session, self, features, target)
             return result
 
