@@ -117,6 +117,32 @@ def test_redaction_is_loud(caplog: pytest.LogCaptureFixture) -> None:
     assert "abc" not in caplog.text
 
 
+def test_what_stands_for_a_secret_stays_and_warns_of_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given = {
+        "hub_token": "<HUB_TOKEN>",
+        "password": REDACTED,
+        "passwords": {"secret": [REDACTED]},
+        "url": f"redis://me:{REDACTED}@host",
+    }
+
+    assert Redactor().value(given) == given
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "secret", ["<Tr0ub4dor>", "<HUB_TOKEN>x", f"{REDACTED}x", "<A>\n", "<>", b"[redacted]x"]
+)
+def test_what_only_looks_like_a_placeholder_is_a_secret(secret: str | bytes) -> None:
+    assert Redactor().value({"hub_token": secret}) == {"hub_token": REDACTED}
+
+
+def test_a_fetched_secret_is_one_whatever_it_looks_like() -> None:
+    redactor = Redactor(frozenset({"<HUB_TOKEN>"}))
+    assert redactor.value({"hub_token": "<HUB_TOKEN>"}) == {"hub_token": REDACTED}
+
+
 def test_text_without_a_secret_is_returned_as_it_is() -> None:
     text = "learning rate 0.1 at https://example.org/path?x=1"
 

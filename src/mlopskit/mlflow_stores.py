@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
+
+try:
+    from mlflow.utils.credentials import get_default_host_creds
+except ImportError:  # MLflow 2.9 has it elsewhere.
+    from mlflow.tracking._tracking_service.utils import (  # type: ignore[no-redef,attr-defined]
+        _get_default_host_creds as get_default_host_creds,
+    )
 from mlflow.utils.rest_utils import http_request
 from requests import RequestException
 from sqlalchemy import create_engine, inspect

@@ -17,6 +17,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 REDACTED = "[redacted]"
+# What stands for a secret in its place; some libraries write <HUB_TOKEN> themselves.
+_PLACEHOLDER = re.compile(r"<[A-Z][A-Z0-9_]*>")
 
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z0-9]+|[A-Z]+")
 _SECRET_WORDS = frozenset(
@@ -116,6 +118,12 @@ def has_url_password(text: str) -> bool:
     return _URL_PASSWORD.search(text) is not None
 
 
+def _stands_in(value: str | bytes) -> bool:
+    if isinstance(value, bytes):
+        return False
+    return value == REDACTED or _PLACEHOLDER.fullmatch(value) is not None
+
+
 class Redactor:
     """Takes secrets out of values. Knows the secrets that the configuration fetched."""
 
@@ -138,7 +146,8 @@ class Redactor:
     def value(self, value: Any, key: str = "") -> Any:
         """Return a copy of nested mappings, lists and texts without the secrets in them.
 
-        Only texts and bytes are secrets: a number, a bool or None stays, whatever its key.
+        Only texts and bytes are secrets: a number, a bool or None stays, whatever its key. So does
+        what stands for a secret: ``[redacted]``, or a placeholder such as ``<HUB_TOKEN>``.
         """
         if isinstance(value, Mapping):
             return {self._key(k): self.value(v, str(k)) for k, v in value.items()}
@@ -147,7 +156,7 @@ class Redactor:
         if isinstance(value, list):
             return [self.value(item, key) for item in value]
         if isinstance(value, (str, bytes)):
-            if key and value and is_secret_key(key):
+            if key and value and not _stands_in(value) and is_secret_key(key):
                 return self._logged(key, REDACTED)
             if isinstance(value, str):
                 clean = self.text(value)

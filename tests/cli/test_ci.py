@@ -181,6 +181,12 @@ def test_nothing_that_somebody_typed_is_part_of_a_script(cli: Callable[..., Done
                 assert "${{" not in step.get("run", "")
 
 
+def test_the_head_names_the_environment_as_the_job_has_it(cli: Callable[..., Done]) -> None:
+    cli("ci", "init", "github", *TWO, "--stage", "staging")
+
+    assert '# - the environment "staging", where' in (WORKFLOWS / "models.yml").read_text()
+
+
 def test_the_models_are_those_that_were_named(cli: Callable[..., Done]) -> None:
     cli("ci", "init", "github", *TWO, "--stage", "staging", "--gate", "ci/checks.py")
     found, by_hand = workflow("models.yml"), workflow("promote-model.yml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,6 +142,23 @@ def test_the_holder_of_another_time_is_shown(cli: Callable[..., Done]) -> None:
     assert gone.code == 1
     assert "2001" in gone.err
     assert cli("models", "at", "churn", "production", "yesterday").code == 2
+
+
+@pytest.mark.usefixtures("models")
+def test_a_printed_time_finds_what_happened_in_its_second(cli: Callable[..., Done]) -> None:
+    with mk.load() as kit:
+        entry = next(each for each in kit.registry.history("churn") if each.after == "production")
+    shown = f"{entry.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    assert f"{shown}Z" in cli("models", "churn").out
+
+    away = entry.at.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    for said in (f"{shown}Z", shown, shown.replace(" ", "T"), f"{away:%Y-%m-%dT%H:%M:%S}+05:30"):
+        assert cli("models", "at", "churn", "production", said).code == 0, said
+    earlier = (entry.at - timedelta(microseconds=1000)).astimezone(UTC).isoformat()
+    if "." not in earlier:
+        earlier = earlier.replace("+", ".000+")
+    assert cli("models", "at", "churn", "production", earlier).code == 1
+    assert cli("models", "at", "churn", "production", f"{shown}+05:30").code == 1
 
 
 @pytest.mark.usefixtures("models")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
 from markdown_it import MarkdownIt
 
 import mlopskit as mk
 from mlopskit.cli.gate_file import gates_of
-from mlopskit.errors import InvalidInput, NotFound
+from mlopskit.cli.output import write_report
+from mlopskit.errors import InvalidInput, NotFound, StorageError
 from mlopskit.registry.gates import name_of
 
 if TYPE_CHECKING:
@@ -257,8 +261,37 @@ def test_a_file_of_gates_is_its_list_or_what_it_calls_gate(tmp_path: Path) -> No
     assert names(str(path)) == ["gate_b", "at_least(auc)"]
     assert names(f"{path}:gate_a") == ["at_least(auc)"]
     assert names(f"{path}:several") == ["gate_b", "at_least(auc)"]
-    path.write_text("GATES = [len]\ndef gate_b(context): return True\n")
-    assert names(str(path)) == ["len"]
+    path.write_text(
+        "def fine(context): return True\nGATES = [fine]\ndef gate_b(context): return True\n"
+    )
+    assert names(str(path)) == ["fine"]
+
+
+def test_what_makes_gates_or_was_imported_is_no_gate(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from functools import partial\n"
+        "from math import sqrt\n"
+        "from mlopskit.registry import at_least, better_than\n"
+        "from mlopskit.registry.gates import Gate\n"
+        "def small(context): return True\n"
+        "class Within:\n"
+        "    def __call__(self, context): return True\n"
+        "within = Within()\n"
+        "floor = at_least('auc', 0.5)\n"
+        "part = partial(small)\n"
+        "both = [small, floor]\n"
+        "LIMIT = 3\n"
+        "empty = []\n"
+    )
+    for name in ("at_least", "Within", "Gate", "sqrt", "nope"):
+        with pytest.raises(NotFound) as told:
+            gates_of(f"{path}:{name}")
+        assert str(told.value).endswith("There is: both, floor, part, small, within.")
+    for name in ("floor", "part", "small", "within", "both"):
+        assert gates_of(f"{path}:{name}")
+    with pytest.raises(InvalidInput, match="holds 3, which is no gate"):
+        gates_of(f"{path}:LIMIT")
 
 
 @pytest.mark.parametrize(
@@ -299,6 +332,42 @@ def test_a_file_or_a_name_that_is_not_there_is_told() -> None:
 
 
 @pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (("churn", "2", "production", "--gate", "nofile.py"), "nofile.py"),
+        (("churn", "2", "production", "--gate", "ci/gates.py:nope"), "nope"),
+        (("chrn", "2", "production"), "chrn"),
+        (("churn", "9", "production"), "9"),
+        (("churn", "2", "produktion"), "production"),
+        (("churn", "2", "produktion", "--dry-run"), "production"),
+    ],
+    ids=str,
+)
+def test_what_was_asked_wrongly_is_no_refusal(
+    cli: Callable[..., Done], wrong: tuple[str, ...], says: str
+) -> None:
+    done = cli("promote", *wrong)
+
+    assert done.code == 2
+    assert done.err.startswith("Error: There is no ")
+    assert says in done.err
+    assert history()[-1].version == 1
+
+
+@pytest.mark.usefixtures("models")
+def test_a_gate_that_misses_something_refuses(cli: Callable[..., Done]) -> None:
+    Path("lost.py").write_text(
+        "def gate_lost(context): return context.registry.get_version('nobody', 1)\n"
+    )
+    done = cli("promote", "churn", "2", "production", "--gate", "lost.py")
+
+    assert done.code == 1
+    assert done.records[0][:2] == ["gate_lost", "refused"]
+    assert done.err == ""
+
+
+@pytest.mark.usefixtures("models")
 def test_a_gate_may_import_what_lies_beside_it_when_it_is_asked(cli: Callable[..., Done]) -> None:
     Path("ci/late.py").write_text(
         "def gate_late(context):\n"
@@ -306,6 +375,39 @@ def test_a_gate_may_import_what_lies_beside_it_when_it_is_asked(cli: Callable[..
         "    return context.metrics['auc'] > FLOOR\n"
     )
     assert cli("promote", "churn", "2", "production", "--gate", "ci/late.py").code == 0
+
+
+# Reports.
+
+
+@pytest.mark.usefixtures("models")
+def test_others_may_read_a_report_as_the_umask_has_it(cli: Callable[..., Done]) -> None:
+    umask = os.umask(0o027)
+    try:
+        cli("card", "churn", "2", "--html", "c.html", "--markdown", "c.md")
+        cli("promote", "churn", "2", "production", "--markdown", "d.md", "--notes", "n.md")
+    finally:
+        os.umask(umask)
+
+    for name in ("c.html", "c.md", "d.md", "n.md"):
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o640, name
+
+
+@pytest.mark.usefixtures("models")
+def test_a_card_makes_no_folder_and_then_keeps_no_field(cli: Callable[..., Done]) -> None:
+    for option in ("--html", "--markdown"):
+        done = cli("card", "churn", "2", "--set", "owner=Ada", option, "nowhere/card")
+        assert done.code == 2
+        assert "nowhere" in done.err
+    assert not Path("nowhere").exists()
+    assert version(2).tags == {}
+
+
+def test_a_report_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be used"):
+        write_report(tmp_path, "text")
+    with pytest.raises(click.UsageError, match="nowhere"):
+        write_report(tmp_path / "nowhere" / "page", "text")
 
 
 # Cards and labels.

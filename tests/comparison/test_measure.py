@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 pytest.importorskip("mlflow")
 pytest.importorskip("wandb")
 pytest.importorskip("msgspec")
+# Its first test waits for all that is compared.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,8 @@ def test_what_it_costs_is_measured(found: ToolComparison) -> None:
         assert (each.outage is None) == (each.tool == "local")
         if each.outage is not None and each.way == "mlopskit":
             assert (each.outage.ended, each.outage.code, each.outage.left) == (True, 0, SENT)
+            assert each.death is not None
+            assert (each.death.error, each.death.found_after_sync) == ("", SENT)
         assert each.import_s > 0
     assert {"Python", "mlopskit", "mlflow", "wandb"} <= found.versions.keys()
     assert found.capabilities["resume"]["local"] == "native"
@@ -110,7 +114,8 @@ def test_the_page_and_the_markdown_hold_all_of_it(found: ToolComparison) -> None
     assert f"| all | {len(CASES)} of {len(CASES)} |" in plain
     assert found.machine in plain
     assert "CPUs, load" in found.machine
-    assert plain.count("\n## ") == 5
+    assert plain.count("\n## ") == 6
+    assert "| mlflow through mlopskit |" in plain.partition("## When the server dies")[2]
     assert len({line.count("|") for line in plain.split("## ")[1].splitlines() if "|" in line}) == 1
 
 

@@ -22,6 +22,8 @@ from mlopskit.registry import (
     all_of,
     any_of,
     at_least,
+    at_most,
+    better_than,
     by_slice,
     compare_on,
     paired_bootstrap,
@@ -162,6 +164,74 @@ def test_a_rehearsal_decides_as_a_promotion_would_and_changes_nothing(
     assert registry.promote("net", 2, "production", gates) == decision
     with pytest.raises(NotFound):
         rehearse(registry, "net", 2, "produktion", gates)
+
+
+@pytest.mark.parametrize(
+    "gate", [at_least("zz", 1), at_most("zz", 1), better_than("production", "zz")]
+)
+def test_a_metric_that_nobody_measured_refuses_with_those_there_are(
+    registry: Registry, file: Path, gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.register("net", file, metrics={"loss": 0.3, "auc": 0.7})
+    decision = registry.promote("net", 1, "production", [gate])
+
+    assert decision.reasons == ("zz was not measured for version 1; there is: auc, loss.",)
+    assert evidence(decision)["registered"] == ["auc", "loss"]
+    assert caplog.records == []
+
+
+def test_a_metric_that_the_holder_lacks_names_the_holder(registry: Registry, file: Path) -> None:
+    registry.register("net", file)
+    registry.promote("net", 1, "production")
+    registry.register("net", file, metrics={"auc": 0.7})
+    decision = registry.promote("net", 2, "production", [better_than("production", "auc")])
+
+    assert decision.reasons == ("auc was not measured for version 1; no metric was.",)
+
+
+def test_only_what_mlopskit_did_not_foresee_leaves_a_trace(
+    registry: Registry, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry.register("net", file)
+
+    def lost(context: GateContext) -> bool:
+        return bool(registry.get_version("nte", 1))
+
+    def broken(context: GateContext) -> bool:
+        raise KeyError("f1")
+
+    decision = registry.promote("net", 1, "production", [lost, broken])
+    assert decision.reasons[0].startswith("lost: There is no model 'nte'.")
+    assert decision.reasons[1] == "broken raised KeyError: 'f1'"
+    (record,) = caplog.records
+    assert record.getMessage() == "The gate broken raised."
+    assert record.exc_info
+
+
+def test_one_gate_needs_no_list(registry: Registry, file: Path) -> None:
+    registry.register("net", file, metrics={"auc": 0.7})
+    refusing, gate = at_least("auc", 0.8), at_least("auc", 0.6)
+
+    assert rehearse(registry, "net", 1, "production", refusing).failed == ("at_least(auc)",)
+    assert registry.promote("net", 1, "production", refusing).failed == ("at_least(auc)",)
+    assert list(registry.promote("net", 1, "production", gate).evidence) == ["at_least(auc)"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value"), [(3, 4), ("", 4), ("a", "x"), ("a", None), ("a", True), ("a", math.nan)]
+)
+def test_a_bound_on_no_metric_or_by_no_number_is_refused_when_made(metric: Any, value: Any) -> None:
+    for maker in (at_least, at_most):
+        with pytest.raises(InvalidInput, match=maker.__name__):
+            maker(metric, value)
+    with pytest.raises(InvalidInput, match="better_than"):
+        better_than("production", metric, value)
+
+
+def test_a_bound_may_be_a_number_of_numpy(registry: Registry, file: Path) -> None:
+    registry.register("net", file, metrics={"auc": 0.7})
+    limit: Any = np.float32(0.5)
+    assert registry.promote("net", 1, "production", [at_least("auc", limit)])
 
 
 # Slices.

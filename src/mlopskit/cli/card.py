@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import heading, json_option, line, on_terminal, print_json, remark, table
+from mlopskit.cli.output import (
+    check_place,
+    heading,
+    json_option,
+    line,
+    on_terminal,
+    print_json,
+    remark,
+    table,
+    write_report,
+)
 from mlopskit.errors import InvalidInput, UnknownOption
 
 if TYPE_CHECKING:
@@ -43,12 +53,13 @@ def command(
 ) -> None:
     """Show the model card of the version REF of the model called NAME, in a pipe as Markdown."""
     from mlopskit.registry.cards import WRITTEN, read_card, write_card
-    from mlopskit.storage import write_whole
 
     fields = dict(map(_field, given))
     for field in fields:
         if field not in WRITTEN:
             raise UnknownOption("field of a model card", field, WRITTEN)
+    for place in (html, markdown):
+        check_place(place)
     with kit() as opened:
         registry = opened.registry
         number = registry.get_version(name, ref).version
@@ -57,7 +68,7 @@ def command(
         card = read_card(registry, name, number)
     for path, text in ((html, card.to_html), (markdown, card.to_markdown)):
         if path is not None:
-            write_whole(path, text().encode("utf-8", errors="backslashreplace"))
+            write_report(path, text())
             remark(f"The card is {path}")
     if as_json:
         print_json(card.model_dump())

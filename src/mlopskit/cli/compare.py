@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ DOMAINS = ["tracking", "registry", "serving", "features", "monitoring", "pipelin
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long a program may take without its server; 0 leaves that out.",
+    help="How long a program may take without its server, or after its death; 0 leaves both out.",
 )
 @click.option(
     "--times",
@@ -64,17 +65,21 @@ def command(
     """Compare TOOLS of a DOMAIN, such as "tracking mlflow wandb"; all that are installed if none.
 
     One workload goes through each tool's own client and through mlopskit: what each keeps, changes,
-    refuses or loses, what it costs, and what happens without a server. A tool's name alone works in
-    temporary folders. A config line, such as mlflow:http://127.0.0.1:5000, works where it says, in
-    experiments (W&B: projects) of its own, which are named and stay.
+    refuses or loses, and what it costs; for tracking, what a program meets whose server is away or
+    dies; for the registry, whether damage is noticed, loading runs code, and there is a history. A
+    tool's name alone works in temporary folders. A config line, such as
+    mlflow:http://127.0.0.1:5000, works where it says, in experiments (W&B: projects; a registry:
+    models) of its own, which are named and stay.
 
-    Domains other than tracking have no workload yet: only what their backends declare is shown.
+    Domains other than tracking and registry have no workload yet: only what their backends declare
+    is shown.
     """
     from mlopskit.comparison import compare
-    from mlopskit.comparison.page import markdown, tables
+    from mlopskit.comparison.page import markdown
+    from mlopskit.comparison.tables import tables
     from mlopskit.storage import write_whole
 
-    with _progress() as told:
+    with _ended_in_order(), _progress() as told:
         comparison = compare(
             *tools, domain=domain, html=html, outage_s=outage, times=times, told=told
         )
@@ -94,6 +99,20 @@ def command(
 
 def _short(text: str, note: str) -> str:
     return f"{text}: {note[:28]}" if note else text
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM end the program as ctrl-C does, so that no temporary folder stays."""
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, _: object) -> None:
+    sys.exit(128 + number)
 
 
 @contextmanager

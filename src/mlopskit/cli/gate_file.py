@@ -7,6 +7,7 @@ import traceback
 from importlib import util
 from inspect import isclass
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, NotFound
@@ -18,13 +19,16 @@ if TYPE_CHECKING:
 
 LIST: Final = "GATES"
 PREFIX: Final = "gate_"
+# Of these come functions written in C, and types that only annotate, such as Gate.
+_NO_GATES: Final = frozenset(["builtins", "collections.abc", "types", "typing"])
 
 
 def gates_of(said: str) -> list[Gate]:
     """Return the gates that ``FILE`` or ``FILE:NAME`` stands for.
 
     Of a file, those in its list ``GATES``; without that list what it calls ``gate_...``, in their
-    order. A name is a gate, or a list of gates.
+    order. A name is a gate, or a list of gates. A function counts if the file defines it or calls
+    it ``gate_...``: one that is imported, such as ``at_least``, makes gates and is none.
 
     Raises:
         NotFound: If there is no such file, or nothing of that name in it.
@@ -33,10 +37,10 @@ def gates_of(said: str) -> list[Gate]:
     path, name = _parts(said)
     module = _imported(path)
     if name:
-        if name not in vars(module):
-            known = (each for each in vars(module) if not each.startswith("_"))
-            raise NotFound(f"gate in {path}", name, known)
-        return _checked(vars(module)[name], path, name)
+        value = vars(module).get(name)
+        if name not in vars(module) or (callable(value) and not _is_gate(name, value, module)):
+            raise NotFound(f"gate in {path}", name, _names(module))
+        return _checked(value, path, name)
     if LIST in vars(module):
         return _checked(vars(module)[LIST], path, LIST)
     found = [value for key, value in vars(module).items() if _is_meant(key, value)]
@@ -82,6 +86,32 @@ def _line(exc: BaseException, path: Path) -> str:
     own = path.resolve()
     lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == own]
     return f" in line {lines[-1]}" if lines else ""
+
+
+def _names(module: ModuleType) -> list[str]:
+    """Return what may be asked for by name."""
+    return [
+        key
+        for key, value in vars(module).items()
+        if not key.startswith("_") and (_is_gate(key, value, module) or _is_list(value))
+    ]
+
+
+def _is_gate(key: str, value: Any, module: ModuleType) -> bool:
+    """Tell whether a name of a file is a gate: its own function, ``gate_...``, or an object."""
+    if _is_meant(key, value):
+        return True
+    if isinstance(value, FunctionType):
+        # What at_least("auc", 0.8) returns was made inside another function.
+        return value.__module__ == module.__name__ or "<locals>" in value.__qualname__
+    if isinstance(value, MethodType):
+        return True
+    foreign = type(value).__module__ in _NO_GATES
+    return callable(value) and not isclass(value) and not foreign
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(callable, value))
 
 
 def _is_meant(key: str, value: Any) -> bool:

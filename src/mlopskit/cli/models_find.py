@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,10 +14,24 @@ from mlopskit.cli.output import heading, json_option, line, number, print_json, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
-    from typing import Any
 
     from mlopskit.registry import VersionComparison
+
+_WHOLE_SECONDS: Final = re.compile(r".{10}.\d\d:\d\d:\d\d(?![.,])")
+
+
+def _moment(context: click.Context, argument: click.Parameter, said: str) -> datetime:
+    """Read a time as `mlopskit models NAME` prints it, or as ISO 8601 has it."""
+    try:
+        when = datetime.fromisoformat(said)
+    except ValueError:
+        raise click.BadParameter(
+            f"{said!r} is no time in ISO 8601, such as 2026-05-04 or '2026-05-04 12:00:30Z'.",
+            context,
+            argument,
+        ) from None
+    # What is printed is cut to the second, and what happened in it lies behind.
+    return when.replace(microsecond=999_999) if _WHOLE_SECONDS.match(said) else when
 
 
 @click.command(cls=Command)
@@ -59,10 +75,14 @@ def compare(name: str, a: str, b: str, *, as_json: bool) -> None:
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("stage")
-@click.argument("when", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]))
+@click.argument("when", callback=_moment)
 @json_option()
 def at(name: str, stage: str, when: datetime, *, as_json: bool) -> None:
-    """Show the version of the model called NAME that held STAGE at WHEN, a time in UTC."""
+    """Show the version of the model called NAME that held STAGE at WHEN.
+
+    WHEN is a time in ISO 8601, such as 2026-05-04, "2026-05-04 12:00:30Z", or one with an offset;
+    without either it is UTC. One in whole seconds means the end of that second.
+    """
     with kit() as opened:
         found = opened.registry.at(name, stage, when)
     if as_json:

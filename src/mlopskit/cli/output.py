@@ -19,6 +19,7 @@ from mlopskit.cli.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 NOTHING = "-"
 WIDE = 110
@@ -91,6 +92,25 @@ def table(
 def print_json(value: Any) -> None:
     """Print a value as JSON that every parser takes: ASCII, and NaN and infinities as texts."""
     click.echo(json.dumps(_jsonable(value), indent=2, allow_nan=False))
+
+
+def check_place(path: Path | None) -> None:
+    """Refuse a report whose folder is not there, before the work that it would tell of."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise click.UsageError(f"There is no folder {str(path.resolve().parent)!r} for {path}.")
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a file that others may read, as the umask has it, to a folder that is there.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    from mlopskit.storage import disk_errors
+
+    check_place(path)
+    with disk_errors(path):
+        path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
 
 
 def moment(when: datetime | None) -> str:

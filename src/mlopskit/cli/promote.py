@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,20 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED
-from mlopskit.cli.output import Styled, json_option, line, print_json, table
+from mlopskit.cli.output import (
+    Styled,
+    check_place,
+    json_option,
+    line,
+    print_json,
+    table,
+    write_report,
+)
+from mlopskit.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlopskit.registry import Decision, ModelVersion
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -50,19 +62,23 @@ def command(
     VERSION is a number, @alias, stage or latest. A file of gates has a list GATES, or functions
     called gate_..., which take a GateContext and return a bool or a GateResult.
 
-    Exits with 1 if a gate refuses, and then writes the Markdown all the same.
+    Exits with 1 if a gate refuses, and then writes the Markdown all the same; with 2 if there is
+    no such file, gate, model, version or stage.
     """
     from mlopskit.cli.gate_file import gates_of
     from mlopskit.registry.gates import rehearse
     from mlopskit.registry.notes import decision_note, release_notes
-    from mlopskit.storage import write_whole
 
-    gates = tuple(gate for each in said for gate in gates_of(each))
+    with _what_was_asked():
+        gates = tuple(gate for each in said for gate in gates_of(each))
     for path in (markdown, notes):
-        _check_place(path)
+        check_place(path)
     with kit() as opened:
         registry = opened.registry
-        candidate = registry.get_version(name, ref)
+        with _what_was_asked():
+            candidate = registry.get_version(name, ref)
+            if stage not in registry.stages.order:
+                raise NotFound("stage", stage, registry.stages.order)
         # By its number: what "latest" means may change while the gates are asked.
         number = candidate.version
         if dry_run:
@@ -72,9 +88,9 @@ def command(
         note = decision_note(registry, candidate, stage, decision, why=why)
         news = release_notes(registry, candidate, stage) if notes is not None and decision else ""
     if markdown is not None:
-        write_whole(markdown, note.encode("utf-8", errors="backslashreplace"))
+        write_report(markdown, note)
     if notes is not None and decision:
-        write_whole(notes, news.encode("utf-8", errors="backslashreplace"))
+        write_report(notes, news)
     if as_json:
         print_json(
             {"name": name, "version": number, "stage": stage, "dry_run": dry_run}
@@ -109,7 +125,10 @@ def _show(candidate: ModelVersion, stage: str, decision: Decision, *, dry_run: b
     line(f"{candidate.name} {candidate.version} {verb} {stage}.")
 
 
-def _check_place(path: Path | None) -> None:
-    """Refuse before anything moves what could not be written afterwards."""
-    if path is not None and not path.resolve().parent.is_dir():
-        raise click.UsageError(f"There is no folder {str(path.resolve().parent)!r} for {path}.")
+@contextmanager
+def _what_was_asked() -> Iterator[None]:
+    """Tell what is not there as a mistake in the command: CI must not take it for a refusal."""
+    try:
+        yield
+    except NotFound as exc:
+        raise InvalidInput(str(exc)) from exc

@@ -11,18 +11,19 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from mlopskit.comparison import dying, lifeline, registry_child
 from mlopskit.comparison.drivers import client, opened, opening, ours
 from mlopskit.comparison.place import Place
+from mlopskit.comparison.processes import LONGEST, shortened
 from mlopskit.comparison.workload import CASES, SENT, is_kept, log, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mlopskit.comparison.workload import Case, Driver
 
 # The same for every way: what is fixed would otherwise weigh less on one of them.
 CALLS: Final = 1000
-LONGEST: Final = 80
 # The first argument is imported; what of the packages was there before it began is printed too.
 IMPORT: Final = """
 import json, sys, time
@@ -48,13 +49,13 @@ print(json.dumps([took, before]))
 
 
 def main() -> None:
-    """Do one of the four below, one way, in a folder; standard input has the place."""
-    way, folder, what = sys.argv[1:4]
+    """Do one of `DOING`, one way, in a folder; standard input has the place."""
+    way, folder, what, line = sys.argv[1:5]
+    lifeline.hold(int(line))
     place = Place.model_validate_json(sys.stdin.read())
     logging.disable(logging.CRITICAL)
     with redirect_stdout(sys.stderr):
-        doing = {"fates": _fates, "costs": _costs, "outage": _outage, "left": _left}[what]
-        done = doing(place, way, Path(folder))
+        done = DOING[what](place, way, Path(folder))
     print(json.dumps(done))  # noqa: T201 - the answer of this program
 
 
@@ -113,7 +114,7 @@ def _logged(
         try:
             log(driver, case)
         except Exception as exc:  # noqa: BLE001 - a refusal is what is looked for
-            errors[at] = _short(hide(f"{type(exc).__name__}: {exc}"))
+            errors[at] = shortened(hide(f"{type(exc).__name__}: {exc}"))
     driver.finish()
     pairs = enumerate(zip(used, CASES, strict=True))
     return [_judged(each, case, errors.get(at)) for at, (each, case) in pairs]
@@ -149,12 +150,7 @@ def _judged(driver: Driver, case: Case, error: str | None) -> dict[str, str]:
     fate, detail = _fate(driver, case)
     if error is not None and fate != "kept":
         fate, detail = "refused", error
-    return {"kind": case.kind, "what": case.what, "fate": fate, "detail": _short(detail)}
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
+    return {"kind": case.kind, "what": case.what, "fate": fate, "detail": shortened(detail)}
 
 
 def _fate(driver: Driver, case: Case) -> tuple[str, str]:
@@ -194,6 +190,19 @@ def _outage(place: Place, way: str, folder: Path) -> dict[str, Any]:
 
 def _left(place: Place, way: str, folder: Path) -> dict[str, Any]:
     return {"left": client(place.tool, way).left(folder)}
+
+
+DOING: Final[Mapping[str, Callable[[Place, str, Path], Any]]] = {
+    "fates": _fates,
+    "costs": _costs,
+    "outage": _outage,
+    "left": _left,
+    "dying": dying.log_on,
+    "found": dying.found,
+    "sync": dying.sync,
+    "registry_fates": registry_child.fates,
+    "registry_costs": registry_child.costs,
+}
 
 
 if __name__ == "__main__":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.comparison.workload import CLOSED, Opening, plain
+from mlopskit.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlopskit.comparison.place import Place
     from mlopskit.comparison.workload import Driver
+    from mlopskit.kit import Kit
     from mlopskit.tracking.entities import RunRecord
 
 
@@ -46,6 +49,34 @@ def client(tool: str, way: str) -> Any:
     return import_module(f"mlopskit.comparison.{tool}_client").Client
 
 
+def stored(place: Place, way: str, folder: Path, id: str) -> list[tuple[int, Any]]:
+    """Read every (step, value) of "loss" that the server of a place has of a run."""
+    found: list[tuple[int, Any]]
+    if way != "mlopskit":
+        found = client(place.tool, way).stored(opening(place, way, folder), id)
+        return found
+    # With another home, so that nothing is found or delivered but by the server.
+    with _kit(place, folder, "elsewhere") as kit, suppress(NotFound):
+        history = kit.tracker.get_metric_history(id, "loss")
+        return [(int(s), plain(v)) for s, v in zip(history.steps, history.values, strict=True)]
+    return []
+
+
+def synced(place: Place, way: str, folder: Path) -> bool:
+    """Deliver what a program left in a folder; tell whether the tool can do so."""
+    if way != "mlopskit":
+        return bool(client(place.tool, way).sync(opening(place, way, folder)))
+    with _kit(place, folder, "home") as kit:
+        kit.tracker.sync()
+    return True
+
+
+def _kit(place: Place, folder: Path, home: str) -> Kit:
+    from mlopskit.kit import Kit  # noqa: PLC0415 - its import is measured
+
+    return Kit(tracking=ours(place, folder)[0], home=folder / home)
+
+
 class Ours:
     """Any tool, through mlopskit."""
 
@@ -57,6 +88,7 @@ class Ours:
         line, experiment = ours(place, folder, outage=outage)
         self._kit = Kit(tracking=line, home=folder / "home")
         self._run = self._kit.tracker.start_run(experiment)
+        self.id = self._run.id
         self._read: RunRecord | None = None
 
     def log_param(self, key: str, value: Any) -> None:
@@ -82,6 +114,9 @@ class Ours:
 
     def finish(self) -> None:
         self._run.finish(timeout_s=60)
+
+    def end(self) -> None:
+        self._run.finish()
 
     def params(self) -> Mapping[str, Any]:
         return self._record().params

@@ -25,7 +25,7 @@ class Client:
 
     def __init__(self, opening: Opening) -> None:
         self._client = MlflowClient(_uri(opening))
-        self._id = self._client.create_run(self._experiment(opening)).info.run_id
+        self.id = self._client.create_run(self._experiment(opening)).info.run_id
 
     def _experiment(self, opening: Opening) -> str:
         found = self._client.get_experiment_by_name(opening.name)
@@ -35,45 +35,57 @@ class Client:
         return str(self._client.create_experiment(opening.name, files))
 
     def log_param(self, key: str, value: Any) -> None:
-        self._client.log_param(self._id, key, value)
+        self._client.log_param(self.id, key, value)
 
     def change_param(self, key: str, value: Any) -> None:
         self.log_param(key, value)  # There is no other call.
 
     def log_metric(self, key: str, value: float, step: int) -> None:
-        self._client.log_metric(self._id, key, value, step=step)
+        self._client.log_metric(self.id, key, value, step=step)
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         now = int(time() * 1000)
-        self._client.log_batch(self._id, [Metric(k, v, now, step) for k, v in values.items()])
+        self._client.log_batch(self.id, [Metric(k, v, now, step) for k, v in values.items()])
 
     def set_tag(self, key: str, value: str) -> None:
-        self._client.set_tag(self._id, key, value)
+        self._client.set_tag(self.id, key, value)
 
     def log_file(self, name: str, content: bytes) -> None:
         parent, _, last = name.rpartition("/")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, last)
             path.write_bytes(content)
-            self._client.log_artifact(self._id, str(path), parent or None)
+            self._client.log_artifact(self.id, str(path), parent or None)
 
     def finish(self) -> None:
-        self._client.set_terminated(self._id)
+        self._client.set_terminated(self.id)
+
+    def end(self) -> None:
+        self.finish()
 
     def params(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._client.get_run(self._id).data.params
+        found: Mapping[str, Any] = self._client.get_run(self.id).data.params
         return found
 
     def points(self, key: str) -> list[tuple[int, Any]]:
-        return [(each.step, each.value) for each in self._client.get_metric_history(self._id, key)]
+        return [(each.step, each.value) for each in self._client.get_metric_history(self.id, key)]
 
     def tags(self) -> Mapping[str, str]:
-        found: Mapping[str, str] = self._client.get_run(self._id).data.tags
+        found: Mapping[str, str] = self._client.get_run(self.id).data.tags
         return found
 
     def file(self, name: str) -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            return Path(self._client.download_artifacts(self._id, name, folder)).read_bytes()
+            return Path(self._client.download_artifacts(self.id, name, folder)).read_bytes()
+
+    @staticmethod
+    def stored(opening: Opening, id: str) -> list[tuple[int, Any]]:
+        found = MlflowClient(_uri(opening)).get_metric_history(id, "loss")
+        return [(each.step, each.value) for each in found]
+
+    @staticmethod
+    def sync(opening: Opening) -> bool:  # noqa: ARG004 - MLflow's client keeps nothing of its own
+        return False
 
     @staticmethod
     def left(folder: Path) -> int:  # noqa: ARG004 - MLflow's client keeps nothing of its own

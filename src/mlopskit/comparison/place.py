@@ -63,10 +63,12 @@ class Place(BaseModel):
         head, between, project = (self.line.location or "").rpartition("/")
         return f"{head}{between}{project}{'-' * bool(project)}{self.name}-{way}"
 
-    def made(self, way: str) -> str:
+    def made(self, way: str, domain: str = "tracking") -> str:
         """Say what is made there; nothing in private folders."""
         if self.private:
             return ""
+        if domain == "registry":
+            return f"models {self.name}-{way}-0 and so on, with what the tool keeps for them"
         return f"{'project' if self.tool == 'wandb' else 'experiment'} {self.own(way)}"
 
     def stored(self, folder: Path) -> int | None:

@@ -7,17 +7,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Fate = Literal["kept", "changed", "refused", "lost"]
+Fate = Literal["kept", "changed", "refused", "lost", "unnoticed", "ran code"]
 
 
 class Verdict(BaseModel):
     """What became of one case.
 
     Attributes:
-        kind: ``param``, ``metric``, ``tag`` or ``file``.
+        kind: Such as ``param``, ``metric``, ``tag`` or ``file``.
         what: What is hard about it.
         fate: What happened to it.
         detail: What reads back instead, or the error.
+        meant: What may become of it and be right.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -26,6 +27,12 @@ class Verdict(BaseModel):
     what: str
     fate: Fate
     detail: str = ""
+    meant: tuple[Fate, ...] = ("kept",)
+
+    @property
+    def well(self) -> bool:
+        """Whether that is right."""
+        return self.fate in self.meant
 
 
 class Outage(BaseModel):
@@ -48,6 +55,39 @@ class Outage(BaseModel):
     detail: str = ""
 
 
+class Death(BaseModel):
+    """What a program meets whose server is killed while it logs.
+
+    Attributes:
+        ended: Whether it ended within the time that it was given after that.
+        code: Its exit code, if it ended.
+        took_s: How long it went on after that, or was given.
+        blocked_s: The longest that it waited for one call.
+        at_least: Whether that call had not returned by then, so that `blocked_s` is a lower bound.
+        in_finish: Whether that call was the end of the run, not one that logs.
+        exception: What it met, if a call raised.
+        acknowledged: How many of its hundred values were logged by calls that returned.
+        found: How many of these the server has when it is started again.
+        found_after_sync: How many it has once the tool has sent what it kept; None if it keeps
+            nothing to send.
+        error: Why there is no result.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ended: bool = False
+    code: int | None = None
+    took_s: float = 0.0
+    blocked_s: float = 0.0
+    at_least: bool = False
+    in_finish: bool = False
+    exception: str = ""
+    acknowledged: int = 0
+    found: int = 0
+    found_after_sync: int | None = None
+    error: str = ""
+
+
 class ToolResult(BaseModel):
     """One way to one tool.
 
@@ -62,11 +102,13 @@ class ToolResult(BaseModel):
         points_per_s: Points stored a second, from the first call to the end of the run.
         import_s: CPU seconds to import the client; ours imports the tool when it is opened.
         start_s: Seconds from an interpreter without imports to a first run.
+        calls_ms: Of a registry: the median time of a call in milliseconds, by what it does.
         imported_before: What of mlopskit and the tool had been imported where an import or a first
             run was measured: nothing, or the times mean nothing.
         stored_bytes: What a run with 3,000 points takes on the disk, with all that is beside it;
             None where it is not on this disk.
         outage: What happens without a server; None for tools that have none.
+        death: What happens when the server dies, likewise.
         error: Why there is no result.
     """
 
@@ -82,9 +124,11 @@ class ToolResult(BaseModel):
     points_per_s: float = 0.0
     import_s: float = 0.0
     start_s: float = 0.0
+    calls_ms: Mapping[str, float] = {}
     imported_before: tuple[str, ...] = ()
     stored_bytes: int | None = None
     outage: Outage | None = None
+    death: Death | None = None
     error: str = ""
 
     def count(self, fate: Fate) -> int:

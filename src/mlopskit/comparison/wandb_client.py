@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +47,7 @@ class Client:
             mode=mode or "online",
             settings=wandb.Settings(**{**chosen, **options.get("settings", {})}),
         )
+        self.id = str(self._run.path)
         self._online = mode != "offline"
         self._chosen = chosen
         self._read: Any = None
@@ -75,6 +78,9 @@ class Client:
 
     def finish(self) -> None:
         self._run.finish()
+
+    def end(self) -> None:
+        self.finish()
 
     def params(self) -> Mapping[str, Any]:
         return {key: value for key, value in self._kept().config.items() if key != "_wandb"}
@@ -116,14 +122,42 @@ class Client:
         raise LookupError(name)
 
     @staticmethod
+    def stored(opening: Opening, id: str) -> list[tuple[int, Any]]:
+        try:
+            run = _api(opening.options).run(id)
+        except (ValueError, wandb.errors.CommError):  # The server does not know it.
+            return []
+        return [(int(row["_step"]), row["loss"]) for row in run.scan_history() if "loss" in row]
+
+    @staticmethod
+    def sync(opening: Opening) -> bool:
+        runs = [str(each) for each in opening.folder.glob("wandb/run-*")]
+        where = {
+            "WANDB_BASE_URL": str(opening.options["base_url"]),
+            "WANDB_API_KEY": str(opening.options["api_key"]),
+        }
+        subprocess.run(  # noqa: S603 - W&B's own command
+            [sys.executable, "-P", "-m", "wandb", "sync", "--include-online", *runs],
+            env={**os.environ, **where},
+            stdout=sys.stderr,
+            check=True,
+        )
+        return True
+
+    @staticmethod
     def left(folder: Path) -> int:
         return sum(len(each.read().history("loss").steps) for each in find_runs(folder))
 
     def _kept(self) -> Any:
         if self._read is None and self._online:
-            key, where = self._chosen.get("api_key"), self._chosen.get("base_url")
-            api = wandb.Api(api_key=key, overrides={"base_url": where} if where else None)
-            self._read = api.run(self._run.path)
+            self._read = _api(self._chosen).run(self.id)
         elif self._read is None:
             self._read = next(iter(find_runs(self._folder))).read()
         return self._read
+
+
+def _api(options: Mapping[str, Any]) -> Any:
+    """Return W&B's client for reading, of the server that a line names."""
+    where = options.get("base_url")
+    overrides = {"base_url": where} if where else None
+    return wandb.Api(api_key=options.get("api_key"), overrides=overrides)

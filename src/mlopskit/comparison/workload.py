@@ -64,9 +64,11 @@ class Driver(Protocol):
 
     Attributes:
         alone: Whether each case needs a run of its own, since what is logged changes what can be.
+        id: Of the run.
     """
 
     alone: bool
+    id: str
 
     def log_param(self, key: str, value: Any) -> None:
         """Log one param."""
@@ -85,6 +87,9 @@ class Driver(Protocol):
 
     def finish(self) -> None:
         """End the run, and wait until all of it is stored."""
+
+    def end(self) -> None:
+        """End the run as programs do, which say nothing of how long to wait."""
 
     def params(self) -> Mapping[str, Any]:
         """Read the params."""
@@ -105,6 +110,9 @@ class Driver(Protocol):
 
 CLOSED: Final = "http://127.0.0.1:9"  # Nothing listens at the port for discarding.
 SENT: Final = 100  # Values that a program logs in an outage.
+BEFORE: Final = 40  # How many of them it logs until its server dies.
+PACE_S: Final = 0.02  # Between two of them.
+SETTLED_S: Final = 3.0  # Between the beginning of the run and the first of them.
 CASES: Final = (
     *(Case("param", what, key, value) for what, key, value in hard.PARAMS),
     Case("param", hard.CHANGED[0], hard.CHANGED[1], hard.CHANGED[3], before=hard.CHANGED[2]),

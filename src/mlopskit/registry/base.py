@@ -137,7 +137,13 @@ class Registry(Signing, Webhooks, Approvals):
         return found
 
     def promote(
-        self, name: str, version: Ref, stage: str, gates: Iterable[Gate] = (), *, why: str = ""
+        self,
+        name: str,
+        version: Ref,
+        stage: str,
+        gates: Iterable[Gate] | Gate = (),
+        *,
+        why: str = "",
     ) -> Decision:
         """Move a version to a stage if every gate agrees, and return the decision, which is kept.
 
@@ -148,8 +154,8 @@ class Registry(Signing, Webhooks, Approvals):
             name: The model's name.
             version: The candidate.
             stage: Where it shall go.
-            gates: Functions of a `GateContext` that return a bool or a `GateResult`. One that
-                raises, or returns anything else, refuses.
+            gates: Functions of a `GateContext` that return a bool or a `GateResult`; one alone may
+                be passed as it is. One that raises, or returns anything else, refuses.
             why: A reason for the history.
 
         Raises:
@@ -157,7 +163,7 @@ class Registry(Signing, Webhooks, Approvals):
             Conflict: If the stages do not allow the move, or others kept changing the stage.
         """
         check_identifier("model", name)
-        asked = tuple(gates)
+        asked: tuple[Gate, ...] = tuple((gates,) if callable(gates) else gates)
         why = self.context.redactor.text(check_text("why", why))
         for _ in range(TRIES):
             candidate = self.get_version(name, version)

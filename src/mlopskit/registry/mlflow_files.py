@@ -7,6 +7,7 @@ another is about to name.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import secrets
@@ -67,8 +68,7 @@ class Files:
     def __init__(self, address: str, tracking_uri: str, target: str) -> None:
         self._target = target
         with self._asking():
-            # MLflow has no types here.
-            self._store: Any = get_artifact_repository(address, tracking_uri=tracking_uri)
+            self._store: Any = _store_at(address, tracking_uri)
 
     def put(
         self,
@@ -235,3 +235,18 @@ def _is_away(exc: Exception) -> bool:
     if not isinstance(exc, RequestException):
         return False
     return exc.response is None or exc.response.status_code >= 500
+
+
+def _store_at(address: str, tracking_uri: str) -> Any:
+    """Return MLflow's own way to the files at an address, without its global address."""
+    if "tracking_uri" in inspect.signature(get_artifact_repository).parameters:
+        # MLflow has no types here.
+        return get_artifact_repository(address, tracking_uri=tracking_uri)
+    if address.startswith("mlflow-artifacts:"):  # MLflow 2 would ask the global address.
+        from mlflow.store.artifact.mlflow_artifacts_repo import (  # noqa: PLC0415 - MLflow 2 only
+            MlflowArtifactsRepository,
+        )
+
+        resolve: Any = MlflowArtifactsRepository.resolve_uri
+        address = resolve(address, tracking_uri)
+    return get_artifact_repository(address)

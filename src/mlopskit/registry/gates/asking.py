@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from mlopskit.errors import InvalidInput, NotFound
+from mlopskit.errors import InvalidInput, MlopskitError, NotFound
 from mlopskit.registry.entities import Decision, GateContext, GateResult
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
     name = name_of(gate)
     try:
         answer: object = gate(context)
+    except MlopskitError as exc:  # It says what is missing or not allowed: no trace is needed.
+        return GateResult(passed=False, reason=f"{name}: {exc}")
     except Exception as exc:
         logger.warning("The gate %s raised.", name, exc_info=True)
         return GateResult(passed=False, reason=f"{name} raised {type(exc).__name__}: {exc}")
@@ -84,9 +86,11 @@ def decide(
 
 
 def rehearse(
-    registry: Registry, name: str, ref: Ref, stage: str, gates: tuple[Gate, ...]
+    registry: Registry, name: str, ref: Ref, stage: str, gates: Iterable[Gate] | Gate
 ) -> Decision:
     """Return the decision that `Registry.promote` would take now. Nothing moves, or is written.
+
+    One gate may be passed as it is.
 
     Raises:
         NotFound: If there is no such model, version or stage.
@@ -94,7 +98,8 @@ def rehearse(
     """
     candidate = registry.get_version(name, ref)
     registry._check_move(candidate, stage)
-    return decide(registry, candidate, stage, holder_of(registry, name, stage), gates)
+    several = tuple((gates,) if callable(gates) else gates)
+    return decide(registry, candidate, stage, holder_of(registry, name, stage), several)
 
 
 def holder_of(registry: Registry, name: str, stage: str) -> ModelVersion | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.registry.entities import GateContext, GateResult
@@ -17,22 +18,38 @@ if TYPE_CHECKING:
     from mlopskit.registry.entities import ModelVersion
     from mlopskit.registry.gates.asking import Gate
 
+_MOST_NAMED: Final = 12
+
 
 def at_least(metric: str, value: float) -> Gate:
-    """Return a gate: the candidate's registered metric must be `value` or more."""
+    """Return a gate: the candidate's registered metric must be `value` or more.
+
+    Raises:
+        InvalidInput: If `metric` is no name, or `value` no number.
+    """
+    _check_bound("at_least", metric, value)
 
     def gate(context: GateContext) -> GateResult:
         found = _registered(context.candidate, metric)
+        if found is None:
+            return _unmeasured(context.candidate, metric)
         return _bound(metric, found, found >= value, value, "at least")
 
     return named(gate, f"at_least({metric})")
 
 
 def at_most(metric: str, value: float) -> Gate:
-    """Return a gate: the candidate's registered metric must be `value` or less."""
+    """Return a gate: the candidate's registered metric must be `value` or less.
+
+    Raises:
+        InvalidInput: If `metric` is no name, or `value` no number.
+    """
+    _check_bound("at_most", metric, value)
 
     def gate(context: GateContext) -> GateResult:
         found = _registered(context.candidate, metric)
+        if found is None:
+            return _unmeasured(context.candidate, metric)
         return _bound(metric, found, found <= value, value, "at most")
 
     return named(gate, f"at_most({metric})")
@@ -49,14 +66,22 @@ def better_than(stage: str, metric: str, by: float = 0.0, *, higher_is_better: b
         metric: The registered metric.
         by: By how much at least; 0 asks only that it is not worse.
         higher_is_better: False for a loss.
+
+    Raises:
+        InvalidInput: If `metric` is no name, or `by` no number.
     """
+    _check_bound("better_than", metric, by)
 
     def gate(context: GateContext) -> GateResult:
         ours = _registered(context.candidate, metric)
+        if ours is None:
+            return _unmeasured(context.candidate, metric)
         holder = _holder(context, stage)
         if holder is None:
             return unopposed(metric, ours, stage)
         theirs = _registered(holder, metric)
+        if theirs is None:
+            return _unmeasured(holder, metric)
         return _compared(metric, ours, theirs, holder, by, higher_is_better=higher_is_better)
 
     return named(gate, f"better_than({stage}, {metric})")
@@ -76,7 +101,8 @@ def compare_on(
     asks whether the difference could be chance.
 
     Args:
-        evaluate: Returns a model's metrics on data of the caller's.
+        evaluate: Returns a model's metrics on data of the caller's, as a mapping from name to
+            number.
         metric: The metric that decides.
         by: By how much at least; 0 asks only that it is not worse.
         higher_is_better: False for a loss.
@@ -215,10 +241,30 @@ def _floors_said(
     return f"{metric} fails in {len(bad)} of {len(lines)} slices: {'; '.join(told)}.{too_few}"
 
 
-def _registered(version: ModelVersion, metric: str) -> float:
-    if metric not in version.metrics:
-        raise NotFound("metric", metric, version.metrics)
-    return version.metrics[metric]
+def _check_bound(maker: str, metric: object, value: object) -> None:
+    if not (isinstance(metric, str) and metric):
+        raise InvalidInput(
+            f"{maker}() got {metric!r} as its metric. Pass the name of a registered metric, such "
+            "as 'auc'."
+        )
+    # NumPy's numbers are Real as well. With NaN every comparison fails.
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise InvalidInput(f"{maker}() got {value!r} for {metric!r}. Pass a number.")
+
+
+def _registered(version: ModelVersion, metric: str) -> float | None:
+    return version.metrics.get(metric)
+
+
+def _unmeasured(version: ModelVersion, metric: str) -> GateResult:
+    known = sorted(version.metrics)
+    more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+    there = f"there is: {', '.join(known[:_MOST_NAMED])}{more}" if known else "no metric was"
+    return GateResult(
+        passed=False,
+        reason=f"{metric} was not measured for version {version.version}; {there}.",
+        evidence={"metric": metric, "version": version.version, "registered": known},
+    )
 
 
 def _holder(context: GateContext, stage: str) -> ModelVersion | None:
