@@ -295,6 +295,7 @@ def transfer(
     Raises:
         Conflict: If the destination has a run of the same id that differs; nothing is written.
         CopyDiffers: If a copy does not read back equal; the rest is copied nevertheless.
+        NotFound: If the file or folder of the source does not exist; it is not made.
         Unavailable: If either end cannot be reached; call again to go on.
         InvalidInput: If the filter cannot be read, or a folder is no export.
         ConfigError: If a line is unknown, or a package is missing.

@@ -47,6 +47,18 @@ def test_runs_of_two_trackers(cli: Callable[..., Done], tmp_path: Path) -> None:
     assert len(set(said["artifacts"]["a.txt"])) == 1
 
 
+def test_a_place_that_does_not_exist_is_refused_and_not_made(
+    cli: Callable[..., Done], tmp_path: Path
+) -> None:
+    logged("a" * 32, 0.5)
+
+    refused = cli("run", "compare", "aaaa", f"local:{tmp_path}/nothere::bbbb")
+
+    assert refused.code == 1
+    assert "There is no store of runs" in refused.err
+    assert not (tmp_path / "nothere").exists()
+
+
 def test_the_best_value_is_named_where_a_direction_is_given(cli: Callable[..., Done]) -> None:
     logged("a" * 32, 0.5)
     logged("b" * 32, 0.25)

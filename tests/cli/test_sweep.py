@@ -82,12 +82,47 @@ def test_a_command_may_be_given(cli: Callable[..., Done]) -> None:
     assert all(each["value"] == each["params"]["x"] for each in json.loads(done.out)["trials"])
 
 
-@pytest.mark.parametrize("command", ["false", "echo nothing", "no-such-program-at-all"])
-def test_programs_that_fail_are_counted(cli: Callable[..., Done], command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("false", "false ended with 1; its output is in run"),
+        ("echo nothing", "echo printed no line loss=NUMBER; its output is in run"),
+    ],
+)
+def test_programs_that_fail_are_counted_and_told_in_one_line_each(
+    cli: Callable[..., Done], caplog: pytest.LogCaptureFixture, command: str, why: str
+) -> None:
     done = cli("sweep", "sweep.yaml", "--command", command)
 
     assert done.code == 1
     assert "3 failed" in done.out
+    told = [each for each in caplog.records if why in each.getMessage()]
+    assert [each.getMessage()[:16] for each in told] == [
+        f"Trial {n} failed: "[:16] for n in range(3)
+    ]
+    assert all(each.exc_info is None for each in told)
+
+
+def test_the_failing_program_of_the_file_is_named(
+    cli: Callable[..., Done], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("train.py").write_text("raise SystemExit(3)")
+
+    assert cli("sweep", "sweep.yaml", "--trials", "1").code == 1
+    assert "Trial 0 failed: train.py ended with 3; its output is in run" in caplog.text
+
+
+def test_a_program_that_does_not_exist_is_refused_before_any_trial(
+    cli: Callable[..., Done],
+) -> None:
+    unknown = cli("sweep", "sweep.yaml", "--command", "no-such-program-at-all")
+    Path("train.py").unlink()
+    missing = cli("sweep", "sweep.yaml")
+
+    assert (unknown.code, missing.code) == (2, 2)
+    assert "no program 'no-such-program-at-all'" in unknown.err
+    assert "no 'train.py', the program of the file" in missing.err
+    assert json.loads(cli("runs", "--json").out)["runs"] == []
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mlopskit as mk
+from mlopskit.cli.transfer import show
+from mlopskit.tracking.transfer import TransferReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +53,27 @@ def test_a_run_that_differs_exits_with_1(cli: Callable[..., Done], tmp_path: Pat
 
     assert refused.code == 1
     assert "point 1 of 1: 0.5 at step 0" in refused.err
-    assert "replace=True" in refused.err
+    assert "Pass --replace to replace them; nothing was copied." in refused.err
+    assert "replace=True" not in refused.err
     assert (replaced.code, "Copied 1 runs" in replaced.out) == (0, True)
+
+
+def test_what_is_left_out_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show(
+        TransferReport(source="a", destination="b", copied=("x",), left_out={"x": ("h", "s")}),
+        as_json=False,
+    )
+
+    said = capsys.readouterr().out
+    assert "left out of run x: h, s (texts and histograms of W&B's history)" in said
+
+
+def test_a_mistyped_source_is_no_success(cli: Callable[..., Done], tmp_path: Path) -> None:
+    done = cli("transfer", f"local:{tmp_path}/nothere", ".")
+
+    assert done.code == 1
+    assert "There is no store of runs" in done.err
+    assert not (tmp_path / "nothere").exists()
 
 
 @pytest.mark.parametrize("metrics", ["csv", "parquet"])

@@ -1,20 +1,12 @@
-"""W&B keeps the registry's contract, on a loopback server, and what only it can get wrong."""
+"""W&B keeps the registry's contract, on a loopback server, and W&B's own clients see it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
-import signal
 import subprocess
 import sys
-import threading
-import traceback
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from functools import partial
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,25 +14,21 @@ import pytest
 from mlopskit.errors import (
     BackendError,
     ConfigError,
-    IntegrityError,
     InvalidModel,
     InvalidName,
     NotFound,
-    StorageError,
-    Unavailable,
     Unsupported,
 )
 from mlopskit.kit import Kit
 from mlopskit.testing import RegistryContract
 from mlopskit.testing.wandb_registry_answers import ORG_ENTITY
-from mlopskit.testing.wandb_server import KEY, Fault, WandbServer
+from mlopskit.testing.wandb_server import KEY, WandbServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from mlopskit.registry import Registry
-    from mlopskit.testing.wandb_server import Kind
 
 wandb = pytest.importorskip("wandb")
 backend = pytest.importorskip("mlopskit.registry.wandb")
@@ -220,6 +208,8 @@ def test_wandbs_own_client_finds_the_versions_the_aliases_and_the_files(
     registry.update_version("churn", 1, description="second")
     registry.update_model("churn", description="who leaves")
     registry.delete_version("churn", 3, consent=True)
+    registry.register("churn", source)
+    registry.list_versions("churn")
 
     done = subprocess.run(
         [sys.executable, "-c", NATIVE, str(tmp_path / "out")],
@@ -234,6 +224,7 @@ def test_wandbs_own_client_finds_the_versions_the_aliases_and_the_files(
     assert said["versions"] == {
         "v0": [["champion"], "second", digest],
         "v1": [["production"], "first", digest],
+        "v3": [["latest"], None, digest],
     }
     assert (said["collections"], said["description"]) == (["churn"], "who leaves")
     found = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
@@ -267,9 +258,92 @@ def test_equal_bytes_are_stored_once(registry: Registry, server: WandbServer, so
     for _ in range(3):
         registry.register("churn", source)
     assert len(registry.list_versions("churn")) == 3
-    assert len([path for path, content in server.files.items() if content == b"weights"]) == 4
-    digests = {path for path in server.files if path.startswith("md5:")}
-    assert [server.files[each] for each in digests].count(b"weights") == 1
+    sent = [path for path, content in server.files.items() if content == b"weights"]
+    assert len(sent) == 2  # The file as it was sent, and the server's own copy.
+
+
+def test_the_manifest_names_the_artifact_that_bytes_came_with(
+    registry: Registry, server: WandbServer, source: Path
+) -> None:
+    """The server refuses to commit what claims another one."""
+    for _ in range(2):
+        registry.register("churn", source)
+    first, second = (each["id"] for each in server.artifacts.values() if each["type"] == "model")
+    births = [
+        json.loads(server.files[f"/storage/manifest/{made}"])["contents"]["weights.bin"][
+            "birthArtifactID"
+        ]
+        for made in (first, second)
+    ]
+    assert births == [first, first]
+
+
+def test_artifacts_are_made_as_wandbs_sdk_makes_them(
+    registry: Registry, server: WandbServer, source: Path
+) -> None:
+    create, manifest = server.on_CreateArtifact, server.on_CreateArtifactManifest
+    made: list[Any] = []
+    manifests: list[Any] = []
+
+    def watched(given: Any) -> Any:
+        made.append(given["input"])
+        return create(given)
+
+    def watched_too(given: Any) -> Any:
+        manifests.append((bool(given["digest"]), given["includeUpload"]))
+        return manifest(given)
+
+    server.on_CreateArtifact = watched  # type: ignore[method-assign]
+    server.on_CreateArtifactManifest = watched_too  # type: ignore[method-assign]
+    registry.register("churn", source)
+    assert [each["artifactCollectionName"] for each in made] == ["churn", "mlopskit-entries.churn"]
+    assert {each["digestAlgorithm"] for each in made} == {"MANIFEST_MD5"}
+    ids = {each[key] for each in made for key in ("clientID", "sequenceClientID")}
+    assert (len(ids), {len(each) for each in ids}) == (4, {128})
+    assert manifests == [(False, False), (True, True)] * 2
+    assert "UpdateArtifactManifest" not in server.asked
+
+
+def test_no_rule_of_a_team_makes_artifacts_expire(
+    registry: Registry, server: WandbServer, source: Path
+) -> None:
+    registry.register("churn", source)
+    kept = {each["type"]: each["ttl"] for each in server.artifacts.values()}
+    assert kept == {"model": -2, "mlopskit-history": -2}
+
+
+def test_the_last_link_stays_so_that_no_number_is_given_again(
+    registry: Any, server: WandbServer, source: Path
+) -> None:
+    for _ in range(3):
+        registry.register("churn", source)
+    registry.promote("churn", 3, "production")
+    registry.promote("churn", 3, "archived")
+    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
+    linked["aliases"]["two words"] = 2  # This interface cannot name it.
+    registry.delete_model("churn", consent=True)
+    assert [each is None for each in linked["members"]] == [True, True, False]
+    assert linked["aliases"] == {"latest": 2}
+    assert registry.list_models() == []
+
+    collected = registry.gc(window=timedelta(0), dry_run=False)
+    assert linked["members"][2] in server.artifacts
+    assert len(collected.removed) == 4  # Of two versions: a file and the manifest.
+
+    assert registry.register("churn", source).version == 4
+    assert [each.version for each in registry.list_versions("churn")] == [4]
+    assert [each is None for each in linked["members"]] == [True, True, True, False]
+
+
+def test_the_name_of_a_run_that_was_deleted_is_given_up(server: WandbServer, source: Path) -> None:
+    server.gone |= {"mlopskit-registry", "mlopskit-registry-2"}
+    with opened(server) as registry:
+        registry.register("churn", source)
+    assert set(server.runs) == {"mlopskit-registry-3"}
+    assert {each["by"] for each in server.artifacts.values()} == {"mlopskit-registry-3"}
+    server.gone |= {f"mlopskit-registry-{number}" for number in range(3, 100)}
+    with opened(server) as registry, pytest.raises(BackendError, match="another project"):
+        registry.register("churn", source)
 
 
 def test_what_is_too_long_for_the_metadata_is_whole(
@@ -413,532 +487,3 @@ def test_an_alias_that_others_set_is_read(
     registry.set_alias("churn", "shadow", 2)
     linked["aliases"]["champion"] = 1
     assert registry.get_version("churn", "@champion").version == 2
-
-
-# Bytes.
-
-
-@pytest.mark.parametrize("damage", ["changed", "cut", "missing"])
-@pytest.mark.parametrize("what", ["weights.bin", "_mlopskit/manifest.json"])
-def test_damaged_bytes_are_never_handed_out(
-    registry: Registry, server: WandbServer, source: Path, tmp_path: Path, damage: str, what: str
-) -> None:
-    made = registry.register("churn", source)
-    content = b"weights" if what == "weights.bin" else registry._manifest(made)
-    (key,) = (k for k, v in server.files.items() if v == content and k.startswith("md5:"))
-    if damage == "missing":
-        del server.files[key]
-    else:
-        server.files[key] = content[:-1] + (b"S" if damage == "changed" else b"")
-
-    with pytest.raises((IntegrityError, InvalidModel)):
-        registry.download("churn", 1, tmp_path / "out")
-    with pytest.raises((IntegrityError, InvalidModel)):
-        registry.load("churn", 1, trusted=True)
-    assert not [path for path in tmp_path.iterdir() if "out" in path.name]
-
-
-@pytest.mark.parametrize("change", [b"WEIGHTS", b"weight", b"weights and more", b""])
-def test_a_file_that_changes_while_it_is_stored_makes_no_version(
-    registry: Any, source: Path, change: bytes
-) -> None:
-    ask = registry._api.ask
-
-    def meanwhile(query: str, *given: Any, **named: Any) -> Any:
-        if "mutation CreateArtifactFiles" in query:
-            source.write_bytes(change)
-        return ask(query, *given, **named)
-
-    registry._api.ask = meanwhile
-    with pytest.raises(StorageError, match="changed while it was stored"):
-        registry.register("churn", source)
-    registry._api.ask = ask
-    assert registry.list_models() == []
-
-
-def test_what_a_killed_registration_left_is_collected_after_a_day(
-    registry: Any, server: WandbServer, source: Path, tmp_path: Path
-) -> None:
-    registry.register("churn", source)
-    server.fail("error", match="LinkArtifact")
-    server.fail("error", match="FetchLinkedArtifacts")
-    with pytest.raises(Unavailable):
-        registry.register("churn", source)
-    server.mend()
-    (left,) = (e for e in server.artifacts.values() if (e["type"], e["index"]) == ("model", 1))
-    assert registry.gc(window=timedelta(0)).removed == ()
-    left["created"] = "2020-01-01T00:00:00Z"
-
-    planned = registry.gc(window=timedelta(0))
-    assert planned.removed[0].size == 7
-    assert registry.gc(window=timedelta(0), dry_run=False).removed == planned.removed
-    assert left["id"] not in server.artifacts
-    registry.download("churn", 1, tmp_path / "out")
-
-
-# A server that is away.
-
-
-@pytest.mark.parametrize("kind", ["error", "down", "refuse", "hang"])
-def test_a_server_that_is_away_is_said_at_once(
-    server: WandbServer, source: Path, kind: Kind
-) -> None:
-    with opened(server, connect_timeout_s=0.3) as registry:
-        registry.register("churn", source)
-        server.fail(kind, math.inf, seconds=1.0)
-        acts: list[Callable[[], object]] = [
-            lambda: registry.register("churn", source),
-            lambda: registry.promote("churn", 1, "production"),
-            lambda: registry.get_version("churn", 1),
-            lambda: registry.history("churn"),
-            lambda: registry.ping(0.3),
-            lambda: registry.native if not registry._clients else registry.ping(0.3),
-        ]
-        for act in acts:
-            with pytest.raises(Unavailable, match="127"):
-                act()
-        server.mend()
-        assert len(registry.list_versions("churn")) == 1
-        assert len(registry.history("churn")) == 1
-
-
-def test_a_wrong_key_is_said(server: WandbServer) -> None:
-    with (
-        backend.WandbRegistry("team/models", base_url=server.url, api_key="b" * 40) as registry,
-        pytest.raises(Unavailable, match="WANDB_API_KEY"),
-    ):
-        registry.list_models()
-
-
-def test_a_busy_server_is_waited_for(registry: Registry, server: WandbServer, source: Path) -> None:
-    server.fail("busy", 2, match="LinkArtifact")
-    registry.register("churn", source)
-    assert len(registry.history("churn")) == 1
-
-
-def test_an_alias_that_may_not_be_set_hinders_nothing_else(
-    registry: Any, server: WandbServer, source: Path
-) -> None:
-    registry.register("churn", source)
-    real = server.on_AddAliases
-
-    def guarded(given: Any) -> Any:
-        if given["input"]["aliases"][0]["alias"] == "champion":
-            raise LookupError("alias is protected")
-        return real(given)
-
-    server.on_AddAliases = guarded  # type: ignore[method-assign]
-    registry.set_alias("churn", "champion", 1)
-    registry.promote("churn", 1, "production")
-    assert registry.get_version("churn", "production").aliases == ("champion",)
-    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
-    assert linked["aliases"] == {"latest": 0, "production": 0}
-
-
-def test_a_link_whose_answer_is_lost_is_looked_up(
-    registry: Registry, server: WandbServer, source: Path
-) -> None:
-    server.fail("drop", match="LinkArtifact")
-    assert registry.register("churn", source).version == 1
-    server.fail("drop", match="LinkArtifact")
-    assert registry.promote("churn", 1, "production")
-    assert len(registry.history("churn")) == 2
-    assert len(registry.list_versions("churn")) == 1
-
-
-def test_a_version_is_linked_when_the_server_has_committed_it(
-    registry: Registry, server: WandbServer, source: Path
-) -> None:
-    """It takes W&B a moment to check the files of a large artifact."""
-    commit, link = server.on_CommitArtifact, server.on_LinkArtifact
-
-    def slowly(given: Any) -> Any:
-        answer = commit(given)
-        artifact = server.artifacts[given["artifactID"]]
-        artifact["state"] = answer["commitArtifact"]["artifact"]["state"] = "PENDING"
-        threading.Timer(0.3, artifact.update, [{"state": "COMMITTED"}]).start()
-        return answer
-
-    def watched(given: Any) -> Any:
-        assert server.artifacts[given["input"]["artifactID"]]["state"] == "COMMITTED"
-        return link(given)
-
-    server.on_CommitArtifact = slowly  # type: ignore[method-assign]
-    server.on_LinkArtifact = watched  # type: ignore[method-assign]
-    assert registry.register("churn", source).version == 1
-    assert len(registry.history("churn")) == 1
-
-
-def test_an_address_that_is_none_of_a_server_is_refused(registry: Any, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="file"):
-        backend.WandbRegistry("team/models", base_url="file:///etc", api_key=KEY).ping()
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"weights")
-    with pytest.raises(BackendError, match="file"):
-        next(registry._api.fetch(f"file://{secret}", "a file"))
-
-
-def test_the_key_is_not_sent_where_the_server_leads_to(
-    registry: Any, server: WandbServer, source: Path, tmp_path: Path
-) -> None:
-    """Object stores refuse what bears two keys, and are none of the key's business."""
-    asked: list[str | None] = []
-    seen: list[str | None] = []
-
-    class Store(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            seen.append(self.headers.get("Authorization"))
-            content = server.files["md5:" + self.path.strip("/")]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    class Gate(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.headers.get("Authorization"))
-            self.send_response(307)
-            self.send_header("Location", f"http://127.0.0.1:{store.server_port}{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    registry.register("churn", source)
-    with HTTPServer(("127.0.0.1", 0), Store) as store, HTTPServer(("127.0.0.1", 0), Gate) as gate:
-        for each in (store, gate):
-            threading.Thread(target=each.serve_forever, args=(0.05,), daemon=True).start()
-        url = f"http://127.0.0.1:{gate.server_port}"
-        digest = hashlib.md5(b"weights").hexdigest()
-        api = backend.Api(url, KEY, 5.0)
-        assert b"".join(api.fetch(f"{url}/{digest}", "a file")) == b"weights"
-        assert b"".join(registry._api.fetch(f"{url}/{digest}", "a file")) == b"weights"
-        for each in (store, gate):
-            each.shutdown()
-    assert seen == [None, None]
-    assert [key is None for key in asked] == [False, True]
-
-
-class Counting(WandbServer):
-    """Spoils one request, by its number."""
-
-    seen = 0
-    spoilt = 0
-    kind: Kind = "drop"
-
-    def fault(self, *names: str) -> Fault | None:
-        with self.lock:
-            self.seen += 1
-            return Fault(self.kind) if self.seen == self.spoilt else None
-
-
-@pytest.mark.parametrize("kind", ["drop", "error", "refuse"])
-@pytest.mark.parametrize("what", ["register", "promote"])
-def test_a_request_that_fails_leaves_nothing_half_written(
-    source: Path, tmp_path: Path, kind: Kind, what: str
-) -> None:
-    """Wherever it fails; with ``drop`` it was done, and only the answer is lost."""
-    with Counting() as server:
-        server.kind = kind
-        for spoilt in range(1, 60):
-            name = f"churn{spoilt}"
-            with opened(server) as registry:
-                registry.register(name, source)
-                server.spoilt = server.seen + spoilt
-                failed = False
-                try:
-                    if what == "register":
-                        assert registry.register(name, source).version == 2
-                    else:
-                        assert registry.promote(name, 1, "production")
-                except BackendError:
-                    failed = True
-                came = server.seen >= server.spoilt
-                server.spoilt = 0
-            with opened(server) as other:
-                entries, versions = other.history(name), other.list_versions(name)
-                assert [e.id for e in entries] == list(range(1, len(entries) + 1))
-                assert len(entries) in ((1, 2) if failed else (2,))
-                if what == "register":
-                    assert [e.version for e in versions] == [1, 2][: len(entries)]
-                    for each in versions:
-                        other.download(name, each.version, tmp_path / f"{name}-{each.version}")
-                else:
-                    stage = "production" if len(entries) == 2 else "none"
-                    assert [e.stage for e in versions] == [stage]
-                linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/{name}"]
-                assert len(linked["members"]) == len(versions)
-            if not came:
-                break
-    assert not came
-    assert spoilt > 12
-
-
-# Many at once.
-
-
-def forked(work: Callable[[int], object], count: int) -> list[int]:
-    """Run a function in forked children that begin at once; return their exit codes."""
-    ready, begin = os.pipe()
-    children = []
-    for number in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(begin)
-                os.read(ready, 1)  # The end of the pipe.
-                work(number)
-                code = 0
-            except BaseException:  # noqa: BLE001 - a child must not go on as pytest
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    os.close(ready)
-    os.close(begin)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@FORKS
-def test_processes_number_versions_without_gaps(server: WandbServer, source: Path) -> None:
-    def work(number: int) -> None:
-        with opened(server, actor=f"worker {number}") as mine:
-            for _ in range(4):
-                mine.register("churn", source)
-
-    assert forked(work, 4) == [0] * 4
-    with opened(server) as registry:
-        versions = [each.version for each in registry.list_versions("churn")]
-        assert versions == list(range(1, 17))
-        entries = registry.history("churn")
-        assert [entry.id for entry in entries] == list(range(1, 17))
-        assert sorted(entry.version or 0 for entry in entries) == versions
-        assert len({entry.by for entry in entries}) == 4
-
-
-@FORKS
-def test_of_processes_that_promote_one_wins(server: WandbServer, source: Path) -> None:
-    with opened(server) as registry:
-        for _ in range(4):
-            registry.register("churn", source)
-
-    def work(number: int) -> None:
-        with opened(server, actor=f"worker {number}") as mine:
-            mine.promote("churn", number + 1, "production", [lambda c: c.holder is None])
-
-    assert forked(work, 4) == [0] * 4
-    with opened(server) as registry:
-        actions = [entry.action for entry in registry.history("churn")]
-        assert (actions.count("promoted"), actions.count("refused")) == (1, 3)
-        holder = registry.get_version("churn", "production").version
-        linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
-        assert linked["aliases"]["production"] == holder - 1
-
-
-@FORKS
-def test_nothing_that_processes_write_at_once_is_lost(server: WandbServer, source: Path) -> None:
-    """Each counts up a tag that it must have read."""
-    with opened(server) as registry:
-        registry.register("churn", source)
-
-    def work(number: int) -> None:
-        with opened(server, actor=f"worker {number}") as mine:
-            for turn in range(5):
-                mine.set_alias("churn", f"a{number}.{turn}", 1)
-
-    assert forked(work, 4) == [0] * 4
-    with opened(server) as registry:
-        wanted = sorted(f"a{number}.{turn}" for number in range(4) for turn in range(5))
-        assert list(registry.get_version("churn", 1).aliases) == wanted
-        entries = registry.history("churn")
-        assert sorted(e.alias or "" for e in entries if e.action == "alias_set") == wanted
-        history = server.collections["team/models/mlopskit-history.churn"]["members"]
-        assert len(history) > len(entries)  # Some were too late, and do not count.
-
-
-def test_threads_share_a_registry(registry: Registry, source: Path) -> None:
-    registry.register("churn", source)
-
-    def work(number: int) -> None:
-        registry.set_alias("churn", f"a{number}", 1)
-        registry.register("churn", source)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, range(8)))
-    assert len(registry.get_version("churn", 1).aliases) == 8
-    assert [each.version for each in registry.list_versions("churn")] == list(range(1, 10))
-    assert [e.id for e in registry.history("churn")] == list(range(1, 18))
-
-
-@FORKS
-def test_a_registry_is_used_on_both_sides_of_a_fork(server: WandbServer, source: Path) -> None:
-    with opened(server) as registry:
-        registry.register("churn", source)
-
-        def work(number: int) -> None:
-            for _ in range(5):
-                assert registry.get_version("churn", 1).version == 1
-            registry.register("churn", source)
-
-        assert forked(work, 3) == [0] * 3
-        assert registry.get_version("churn", 1).version == 1
-        assert registry.register("churn", source).version == 5
-
-
-def test_a_lost_link_of_a_history_is_said(
-    registry: Registry, server: WandbServer, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mlopskit.registry.wandb_chronicle.LOOKS", 2)
-    registry.register("churn", source)
-    registry.promote("churn", 1, "production")
-    server.collections["team/models/mlopskit-history.churn"]["members"][0] = None
-    with opened(server) as other, pytest.raises(BackendError, match="lost links"):
-        other.list_versions("churn")
-
-
-def test_a_link_that_shows_late_is_waited_for(
-    registry: Registry, server: WandbServer, source: Path
-) -> None:
-    """Who did not wait would take a text for one that does not count."""
-    registry.register("churn", source)
-    for alias in ("a", "b"):
-        registry.set_alias("churn", alias, 1)
-    linked = server.collections["team/models/mlopskit-history.churn"]
-    late, linked["members"][1] = linked["members"][1], None
-    look = server.on_ProjectArtifacts
-    looks: list[str] = []
-
-    def lagging(given: Any) -> Any:
-        answer = look(given)
-        looks.append(given["collection"])
-        if looks.count("mlopskit-history.churn") == 2:
-            linked["members"][1] = late
-        return answer
-
-    server.on_ProjectArtifacts = lagging  # type: ignore[method-assign]
-    with opened(server) as other:
-        assert [entry.id for entry in other.history("churn")] == [1, 2, 3]
-        assert other.get_version("churn", 1).aliases == ("a", "b")
-
-
-# Kills.
-
-
-def killed(server: WandbServer, act: Callable[[Any], object], after: int) -> bool:
-    """Act in a child that is killed before or after a request; tell whether it came so far."""
-
-    def work(number: int) -> None:
-        seen = 0
-
-        def step() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def wrapped(real: Any) -> Any:
-            def call(*given: Any, **named: Any) -> Any:
-                step()
-                answer = real(*given, **named)
-                step()
-                return answer
-
-            return call
-
-        mine = opened(server, actor="killed")
-        for name in ("ask", "send"):
-            setattr(mine._api, name, wrapped(getattr(mine._api, name)))
-        act(mine)
-
-    (code,) = forked(work, 1)
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
-
-
-@FORKS
-def test_a_killed_registration_leaves_a_whole_version_or_none(
-    server: WandbServer, tmp_path: Path, source: Path
-) -> None:
-
-    def register(name: str, mine: Any) -> None:
-        mine.register(name, source, tags={"a": "b"})
-
-    seen = []
-    for after in range(1, 120):
-        name = f"churn{after}"
-        was_killed = killed(server, partial(register, name), after)
-        with opened(server) as registry:
-            count = sum(model.versions for model in registry.list_models() if model.name == name)
-            seen.append(count)
-            if count:
-                (version,) = registry.list_versions(name)
-                assert (version.tags, version.size) == ({"a": "b"}, 7)
-                registry.download(name, 1, tmp_path / f"out{after}")
-                (entry,) = registry.history(name)
-                assert (entry.action, entry.by) == ("registered", "killed")
-            else:
-                with pytest.raises(NotFound):
-                    registry.history(name)
-            assert registry.register(name, source).version == count + 1
-            assert len(registry.history(name)) == count + 1
-            registry.delete_model(name, consent=True)
-        if not was_killed:
-            break
-
-    assert not was_killed
-    assert seen == sorted(seen)
-    assert (seen[0], seen[-1]) == (0, 1)
-    assert len(seen) > 30
-
-
-@FORKS
-@pytest.mark.parametrize("what", ["promote", "delete", "long"])
-def test_a_killed_change_is_made_whole_or_not_at_all(
-    server: WandbServer, source: Path, what: str
-) -> None:
-    """And whoever comes next shows it in W&B."""
-    acts: dict[str, Callable[[str, Any], object]] = {
-        "promote": lambda n, r: r.promote(n, 2, "production"),
-        "delete": lambda n, r: r.delete_model(n, consent=True),
-        "long": lambda n, r: r.update_version(n, 1, tags={"a": "b" * 30_000}, description="d"),
-    }
-    seen = []
-    for after in range(1, 100):
-        name = f"churn{after}"
-        with opened(server) as registry:
-            registry.register(name, source)
-            registry.register(name, source)
-            if what == "promote":
-                registry.promote(name, 1, "production")
-            before = len(registry.history(name))
-        was_killed = killed(server, partial(acts[what], name), after)
-        with opened(server) as registry:
-            added = registry.history(name)[before:]
-            seen.append(len(added))
-            linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/{name}"]
-            if what == "promote":
-                stages = [each.stage for each in registry.list_versions(name)]
-                assert stages == (["archived", "production"] if added else ["production", "none"])
-                assert linked["aliases"]["production"] == (1 if added else 0)
-            elif what == "delete":
-                assert [e for e in linked["members"] if e] == ([] if added else linked["members"])
-                assert registry.register(name, source).version == 3
-            else:
-                found = registry.get_version(name, 1)
-                assert found.tags == ({"a": "b" * 30_000} if added else {})
-                shown = server.artifacts[linked["members"][0]]["description"]
-                assert shown == ("d" if added else None)
-        if not was_killed:
-            break
-
-    assert not was_killed
-    assert seen == sorted(seen)
-    assert (seen[0], seen[-1]) == (0, 1 if what == "long" else 2)

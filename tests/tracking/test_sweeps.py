@@ -93,6 +93,24 @@ def test_an_objective_that_raises_fails_its_trial_and_no_other(tracker: Tracker)
     assert tracker.get_run(result.run_id).tags["sweep.failed"] == "9"
 
 
+@pytest.mark.parametrize(
+    ("returned", "said"), [(None, "None"), (math.nan, "nan"), ("low", "'low'")], ids=str
+)
+def test_what_is_no_number_is_told_once_a_trial(
+    tracker: Tracker, caplog: pytest.LogCaptureFixture, returned: Any, said: str
+) -> None:
+    run_sweep(tracker, lambda trial: returned, SPACE, 2)
+
+    told = [each.getMessage() for each in caplog.records if "no number" in each.getMessage()]
+    assert told == [f"Trial {n} returned {said}, which is no number." for n in range(2)]
+
+
+def test_an_objective_that_cannot_be_called_is_refused(tracker: Tracker) -> None:
+    with pytest.raises(InvalidInput, match=r"The objective is 0\.5"):
+        run_sweep(tracker, 0.5, SPACE, 2)  # type: ignore[arg-type]  # on purpose
+    assert tracker.search_runs() == []
+
+
 def test_a_sweep_without_a_complete_trial_has_no_best(tracker: Tracker, tmp_path: Path) -> None:
     result = run_sweep(tracker, lambda trial: None, SPACE, 3)
 

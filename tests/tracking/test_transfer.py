@@ -151,6 +151,58 @@ def test_runs_that_mlflow_wrote_go_anywhere(opened: Callable[..., Tracker], tmp_
     assert transfer_runs(there, opened("wandb offline", "on")).copied == report.copied
 
 
+def test_a_run_that_nobody_ended_is_no_conflict_and_is_brought_up_to_date(
+    opened: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    """Its copy reads lost after a while, where MLflow goes on to say that it runs."""
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/theirs.db")
+    experiment = client.create_experiment("old", (tmp_path / "files").as_uri())
+    begun = 1_700_000_000_000
+    run = client.create_run(experiment, start_time=begun, tags={"a": "b"}).info.run_id
+    client.log_metric(run, "loss", 0.5, timestamp=begun + 1, step=1)
+    source, there = opened("mlflow", "theirs"), opened("local", "home")
+    transfer_runs(source, there)
+
+    assert (source.get_run(run).status, there.get_run(run).status) == ("running", "lost")
+    again = transfer_runs(source, there)
+    assert (again.copied, again.present) == ((), (run,))
+    assert len(set(again.digests[run])) == 1
+
+    client.log_metric(run, "loss", 0.25, timestamp=begun + 2, step=2)
+    client.log_metric(run, "acc", 1.0, timestamp=begun + 2, step=2)
+    client.log_param(run, "lr", "0.1")
+    client.set_terminated(run, end_time=begun + 3)
+    assert transfer_runs(source, there).copied == (run,)
+    assert list(there.get_metric_history(run, "loss").values) == [0.5, 0.25]
+    assert (there.get_run(run).status, there.get_run(run).params) == ("finished", {"lr": "0.1"})
+    client.set_tag(run, "a", "c")
+    with pytest.raises(Conflict, match=r"tags\.a"):
+        transfer_runs(source, there)
+
+
+@pytest.mark.parametrize("what", ["tag", "point"])
+def test_an_open_copy_that_holds_something_of_its_own_is_not_replaced(
+    opened: Callable[..., Tracker], what: str
+) -> None:
+    """Somebody has gone on with it at the destination."""
+    source, there = opened("local", "from"), opened("local", "to")
+    with source.start_run("e", run_id="a" * 32) as run:
+        run.log_metric("loss", 1.0, step=0)
+        run.flush()
+        transfer_runs(source, there)
+        with there.start_run(run_id="a" * 32, resume=True) as other:
+            if what == "tag":
+                other.set_tags({"mine": "x"})
+            else:
+                other.log_metric("loss", 2.0, step=1)
+            other.flush()
+            run.log_metric("loss", 3.0, step=1)
+            run.flush()
+            with pytest.raises(Conflict, match=r"mine|loss"):
+                transfer_runs(source, there)
+    assert there.get_run("a" * 32).tags.get("mine") == ("x" if what == "tag" else None)
+
+
 def test_a_run_that_w_and_b_wrote_gets_an_id_that_stays(
     opened: Callable[..., Tracker], tmp_path: Path
 ) -> None:
@@ -178,6 +230,56 @@ def test_a_run_that_w_and_b_wrote_gets_an_id_that_stays(
     assert there.get_run(own).params == {"lr": 0.1}
     assert list(there.get_metric_history(own, "loss").values) == [step / 7 for step in range(5)]
     assert transfer_runs(source, there).present == (own,)
+
+
+def test_what_w_and_b_logged_and_is_no_number_is_named(
+    opened: Callable[..., Tracker], tmp_path: Path
+) -> None:
+    """Also where nothing is left to copy; the numbers of the same key are copied."""
+    program = (
+        "import sys, wandb\n"
+        "run = wandb.init(project='mlopskit', dir=sys.argv[1], mode='offline', id='abcd1234')\n"
+        "run.log({'loss': 1.0, 's': 'text', 'h': wandb.Histogram([1, 2, 2])})\n"
+        "run.log({'loss': float('nan'), 'mixed': 1})\n"
+        "run.log({'mixed': 'two', 'nested': {'t': 'x', 'n': 2}})\n"
+        "run.finish()\n"
+    )
+    (tmp_path / "theirs").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "theirs")],
+        check=True,
+        env={**os.environ, "WANDB_SERVICE": "", "WANDB_SILENT": "true"},
+        timeout=120,
+    )
+    source, there = opened("wandb offline", "theirs"), opened("local", "home")
+    own = id_at_destination(source, "abcd1234")
+    for _ in range(2):
+        report = transfer_runs(source, there)
+        assert report.left_out == {own: ("h", "mixed", "nested.t", "s")}
+    assert report.present == (own,)
+    assert set(there.get_run(own).metrics) == {"loss", "mixed", "nested.n"}
+    ours = opened("local", "ours")
+    fill(ours)
+    assert transfer_runs(ours, opened("wandb offline", "copy")).left_out == {}
+
+
+@pytest.mark.parametrize("kind", ["local", "mlflow", "wandb offline"])
+def test_a_source_that_does_not_exist_is_refused_and_not_made(
+    opened: Callable[..., Tracker], tmp_path: Path, kind: str
+) -> None:
+    """It is a mistyped one."""
+    line: Any = {
+        "local": f"local:{tmp_path}/nothere",
+        "mlflow": f"mlflow:sqlite:///{tmp_path}/nothere.db",
+        "wandb offline": {
+            "backend": "wandb",
+            "mode": "offline",
+            "folder": str(tmp_path / "nothere"),
+        },
+    }[kind]
+    with pytest.raises(NotFound, match="nothere"):
+        mk.transfer(line, opened("local", "to"))
+    assert [each for each in tmp_path.iterdir() if "nothere" in each.name] == []
 
 
 def test_a_filter_and_an_experiment_choose(opened: Callable[..., Tracker]) -> None:

@@ -72,6 +72,7 @@ def command(
             where, between, wanted_id = each.rpartition(BETWEEN)
             if between and where not in trackers:
                 trackers[where] = ends.enter_context(open_tracker(where))
+                trackers[where].check_there()
             tracker = trackers[where] if between else opened.tracker
             wanted.append((tracker, found(tracker, wanted_id)))
         comparison = compare_runs(wanted, maximize=maximize, minimize=minimize)

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,13 +129,20 @@ class _Program:
 
         Raises:
             UsageError: If neither says anything.
-            InvalidInput: If a macro is unknown.
+            InvalidInput: If a macro is unknown, or the program does not exist.
         """
         words = tuple(shlex.split(told)) if told is not None else said.command or COMMAND
         if told is None and not said.command and said.program is None:
             raise click.UsageError("The file has no program: give --objective or --command.")
         program = cls(words, said.program, said.metric)
-        program.arguments({})
+        found = program.arguments({})
+        if shutil.which(found[0]) is None:
+            raise InvalidInput(f"There is no program {found[0]!r} to run the trials with.")
+        for before, word in pairwise(("", *words)):
+            if word == "${program}" and before != "-m" and not Path(said.program or "").exists():
+                raise InvalidInput(
+                    f"There is no {said.program!r}, the program of the file, in {Path.cwd()}."
+                )
         return program
 
     def arguments(self, params: Mapping[str, Any]) -> list[str]:
@@ -173,14 +182,18 @@ class _Program:
         )
 
     def __call__(self, trial: Trial) -> float | None:
-        """Run one trial, and read its value from what it prints."""
+        """Run one trial, and read its value from what it prints.
+
+        Raises:
+            TrialFailed: If it ends with another code than 0, or prints no value.
+        """
+        from mlopskit.tracking.sweep_trials import TrialFailed
+
         words = self.arguments(trial.params)
         value: float | None = None
         output: list[str] = []
         size = 0
-        with subprocess.Popen(  # noqa: S603 - the command that the user gave
-            words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, errors="replace"
-        ) as process:
+        with _started(words) as process:
             try:
                 for printed in process.stdout or ():
                     if (size := size + len(printed)) <= LONGEST_OUTPUT:
@@ -200,10 +213,12 @@ class _Program:
                 raise
             finally:
                 trial.run.log_text("".join(output), OUTPUT)
+        named = self._program if self._program in words else words[0]
+        where = f"its output is in run {trial.run.id}"
         if process.returncode:
-            raise RuntimeError(f"{words[0]} ended with {process.returncode}")
+            raise TrialFailed(f"{named} ended with {process.returncode}; {where}")
         if value is None:
-            raise RuntimeError(f"the program printed no line {self._metric}=NUMBER")
+            raise TrialFailed(f"{named} printed no line {self._metric}=NUMBER; {where}")
         return value
 
     def _read(self, printed: str) -> tuple[float | None, int | None]:
@@ -211,6 +226,17 @@ class _Program:
             with suppress(ValueError):
                 return float(match[1]), int(match[2]) if match[2] else None
         return None, None
+
+
+def _started(words: list[str]) -> subprocess.Popen[str]:
+    from mlopskit.tracking.sweep_trials import TrialFailed
+
+    try:
+        return subprocess.Popen(  # noqa: S603 - the command that the user gave
+            words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, errors="replace"
+        )
+    except (OSError, ValueError) as exc:
+        raise TrialFailed(f"{words[0]} cannot be run: {exc}") from exc
 
 
 def _word(value: Any) -> str:

@@ -73,6 +73,8 @@ def show(report: TransferReport, *, as_json: bool) -> None:
     line(f"From {report.source}")
     line(f"to   {report.destination}")
     line(f"Copied {len(report.copied)} runs; {len(report.present)} were there already, and equal.")
+    for run, keys in report.left_out.items():
+        line(f"left out of run {run}: {', '.join(keys)} (texts and histograms of W&B's history)")
     if report.digests:
         shown = list(report.digests.items())[:MOST_SHOWN]
         table(
@@ -85,8 +87,9 @@ def show(report: TransferReport, *, as_json: bool) -> None:
 
 @contextmanager
 def progress() -> Iterator[Told]:
-    """Show on a terminal how far it is."""
+    """Show on a terminal how far it is, and name the option where runs differ."""
     from mlopskit.tracking.progress import bar
+    from mlopskit.tracking.transfer import RunsDiffer
 
     runs = 0
     with bar("runs", asked=True) as shown:
@@ -96,5 +99,8 @@ def progress() -> Iterator[Told]:
             runs = total
             shown.at(done, total, run.name)
 
-        yield told
+        try:
+            yield told
+        except RunsDiffer as exc:
+            raise RunsDiffer(exc.found, "--replace") from exc
         shown.at(runs, runs)

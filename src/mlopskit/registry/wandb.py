@@ -40,9 +40,10 @@ from mlopskit.registry.chronicle import ChronicledRegistry
 from mlopskit.registry.details import manifest_of
 from mlopskit.registry.entities import Removed, StageGraph
 from mlopskit.registry.standing import NativeModel
-from mlopskit.registry.wandb_api import Api, Refused, save
-from mlopskit.registry.wandb_artifacts import Artifacts, Collection, Content
+from mlopskit.registry.wandb_api import Api, Clash, Refused, save
+from mlopskit.registry.wandb_artifacts import Artifacts, Collection
 from mlopskit.registry.wandb_chronicle import ENTRIES, HISTORY, RUN, WandbChronicle
+from mlopskit.registry.wandb_contents import Content
 from mlopskit.registry.wandb_projection import spare, steps
 from mlopskit.storage import digest_of, disk_errors
 
@@ -285,7 +286,10 @@ class WandbRegistry(ChronicledRegistry):
             asked = True
             try:
                 step()
-            except Refused as exc:  # Protected aliases are for some only; the rest is for all.
+            except (
+                Refused,
+                Clash,
+            ) as exc:  # Protected aliases are for some only; the rest is for all.
                 refused = refused or exc
         if refused is not None:
             raise refused

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+TAKEN: Final = 409
 BUSY: Final = 429
 BUSY_TRIES: Final = 6
 LONGEST_PAUSE_S: Final = 5.0
@@ -37,6 +38,21 @@ _BROKEN: Final = (OSError, http.client.HTTPException, ValueError)
 
 class Refused(BackendError):
     """The server answered that it does not do what it was asked."""
+
+
+class Clash(BackendError):
+    """Another writer was given what this one asked for: the server answered 409."""
+
+
+class _Upload(urllib.request.Request):
+    """A request with no header that nobody asked for.
+
+    `urllib` adds a type of the content where there is none, and a signed address refuses what it
+    was not signed for.
+    """
+
+    def has_header(self, header_name: str) -> bool:
+        return header_name == "Content-type" or super().has_header(header_name)
 
 
 class Api:
@@ -62,6 +78,7 @@ class Api:
         Raises:
             Unavailable: If the server cannot be reached, fails, or does not know the key.
             Refused: If it answers with errors.
+            Clash: If another writer was quicker.
         """
         name = query.split("(", 1)[0].split("{", 1)[0].split()[1]
         body = {"operationName": name, "query": query, "variables": variables or {}}
@@ -83,20 +100,17 @@ class Api:
         return data
 
     def send(self, url: str, headers: list[str], pieces: Iterator[bytes], size: int) -> None:
-        """Upload bytes to an address that the server gave.
+        """Upload bytes to an address that the server gave, with the headers that it gave.
 
         Raises:
             Unavailable: If they do not arrive.
         """
-        given = dict(each.split(":", 1) for each in headers)
-        request = urllib.request.Request(  # noqa: S310 - the address is the server's
+        parts = (each.partition(":") for each in headers)
+        given = {name.strip(): value.strip() for name, _, value in parts}
+        request = _Upload(
             _escaped(url),
             data=pieces,
-            headers={
-                "Content-Type": "application/octet-stream",
-                **given,
-                "Content-Length": str(size),
-            },
+            headers={**given, "Content-Length": str(size)},
             method="PUT",
         )
         with self._opened(request, TRANSFER_S) as answer:
@@ -182,6 +196,8 @@ class Api:
         if exc.code in (401, 403) and not what:
             why = f"it refuses the key ({exc.code}); set WANDB_API_KEY, or run 'wandb login'"
             return Unavailable(self.name, why)
+        if exc.code == TAKEN:
+            return Clash(f"{self.name} answers {exc.code} {exc.reason}: {said}")
         if exc.code < 500 and exc.code not in (408, BUSY):
             return Refused(f"{self.name} answers {exc.code} {exc.reason}: {said}")
         return Unavailable(self.name, f"it answers {exc.code} {exc.reason}")

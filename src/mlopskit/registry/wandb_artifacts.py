@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
+import random
+import secrets
+import string
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import BackendError, IntegrityError, StorageError
+from mlopskit.errors import BackendError, IntegrityError
 from mlopskit.registry import wandb_questions as questions
-from mlopskit.registry.wandb_api import CHUNK, Refused
-from mlopskit.storage import disk_errors
+from mlopskit.registry.wandb_api import Clash, Refused
+from mlopskit.registry.wandb_contents import Content, unheard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from mlopskit.registry.wandb_api import Api
 
@@ -26,12 +27,16 @@ PAGE: Final = 100
 TOGETHER: Final = 100
 COMMIT_S: Final = 60.0
 LOOK_S: Final = 0.2
-# What S3 and its likes take in one request.
-LARGEST: Final = 5 << 30
 # As the SDK asks; others would be those that are being stored, or were deleted.
 STORED: Final = '{"state": "COMMITTED"}'
 # What the server does with a large artifact takes longer than an answer.
 SLOW_S: Final = 60.0
+# How often what the server did not do, or may not have done, is asked for.
+TRIES: Final = 5
+# How many names there are for a run. Each one that was deleted costs a question.
+RUNS: Final = 9
+# How W&B says that an artifact lives as long as nobody deletes it, whatever its team's rule is.
+FOR_EVER: Final = -2
 MANIFEST: Final = "wandb_manifest.json"
 POLICY: Final = {
     "version": 1,
@@ -49,80 +54,6 @@ class Collection:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A file to be.
-
-    Attributes:
-        name: Its path in the artifact.
-        size: Its bytes.
-        md5: Their digest in base64, as W&B has it.
-        source: The bytes, or where they lie.
-    """
-
-    name: str
-    size: int
-    md5: str
-    source: bytes | Path
-
-    @classmethod
-    def of(
-        cls, name: str, source: bytes | Path, also: Callable[[bytes], object] | None = None
-    ) -> Content:
-        """Read bytes once.
-
-        Args:
-            name: Their path in the artifact.
-            source: The bytes, or where they lie.
-            also: Is told each piece of them.
-        """
-        size, digest = 0, hashlib.md5(usedforsecurity=False)
-        for piece in _pieces(source):
-            digest.update(piece)
-            if also is not None:
-                also(piece)
-            size += len(piece)
-        if size > LARGEST:
-            raise StorageError(
-                f"{name!r} has {size} bytes, and W&B takes {LARGEST} in one request. Split it."
-            )
-        return cls(name, size, base64.b64encode(digest.digest()).decode(), source)
-
-    def again(self, told: Callable[[int], object]) -> Iterator[bytes]:
-        """Yield the bytes once more.
-
-        Raises:
-            StorageError: If they have changed.
-        """
-        digest = hashlib.md5(usedforsecurity=False)
-        left = self.size
-        for piece in _pieces(self.source):
-            digest.update(piece)
-            left -= len(piece)
-            same = base64.b64encode(digest.digest()).decode() == self.md5
-            if left < 0 or (left == 0 and not same):
-                break
-            told(len(piece))
-            yield piece
-        if left or base64.b64encode(digest.digest()).decode() != self.md5:
-            raise StorageError(
-                f"{self.source!s} was changed while it was stored. Nothing was made."
-            )
-
-
-def unheard(size: int) -> None:
-    """Be told how many bytes were sent, where nobody wants to know."""
-
-
-def _pieces(source: bytes | Path) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with disk_errors(source), source.open("rb") as file:
-        while piece := file.read(CHUNK):
-            yield piece
-
-
 class Artifacts:
     """The artifacts of a server.
 
@@ -132,7 +63,7 @@ class Artifacts:
 
     def __init__(self, api: Api) -> None:
         self._api = api
-        self._runs: set[tuple[str, str, str]] = set()
+        self._runs: dict[tuple[str, str, str], str] = {}
 
     # Writing.
 
@@ -150,50 +81,30 @@ class Artifacts:
         """Store an artifact, and return it when the server has committed it.
 
         Nothing of it shows before. No two calls may bring equal contents: W&B would take them for
-        one version.
+        one version. It is stored from the beginning again if another writer was given the number
+        of the version that was to be.
 
         Args:
             where: The collection, which is made if there is none.
             type: Of which artifacts the collection is.
-            run: The run that it is said to be from.
+            run: The run that it is said to be from; another one, if one of that name was deleted.
             contents: The files.
             metadata: What stands beside them.
             description: A text for people.
             told: Is told of bytes that were sent.
         """
-        self._make_run(where, run)
-        digest = _digest(contents)
         said = {
-            "entityName": where.entity,
-            "projectName": where.project,
-            "runName": run,
             "artifactTypeName": type,
-            "artifactCollectionNames": [where.name],
-            "digest": digest,
             "description": description or None,
             "metadata": json.dumps(metadata),
-            "aliases": [],
-            "enableDigestDeduplication": True,
         }
-        answer = self._api.ask(questions.CREATE, {"input": said})
-        made = str(answer["createArtifact"]["artifact"]["id"])
-        manifest = self._api.ask(
-            questions.CREATE_MANIFEST,
-            {
-                "artifactID": made,
-                "baseArtifactID": None,
-                "name": MANIFEST,
-                "digest": "",
-                "entityName": where.entity,
-                "projectName": where.project,
-                "runName": run,
-                "manifestType": "FULL",
-            },
-        )["createArtifactManifest"]["artifactManifest"]["id"]
-        for begin in range(0, len(contents), TOGETHER):
-            self._send(made, manifest, contents[begin : begin + TOGETHER], told)
-        self._send_manifest(made, manifest, contents)
-        return self._committed(made)
+        for number in range(TRIES - 1):
+            try:
+                return self._put(where, run, contents, said, told)
+            except Clash:
+                _pause(number)
+                told = unheard
+        return self._put(where, run, contents, said, told)
 
     def link(self, artifact: str, where: Collection) -> int:
         """Link an artifact into a collection, which is made if there is none.
@@ -208,16 +119,19 @@ class Artifacts:
             "artifactPortfolioName": where.name,
             "aliases": [],
         }
-        try:
-            answer = self._api.ask(questions.LINK, {"input": said}, SLOW_S)
-            return int(answer["result"]["versionIndex"])
-        except Refused:
-            raise
-        except BackendError:
-            index = self._linked(artifact, where)  # The answer may have been lost.
-            if index is None:
+        for number in range(TRIES):
+            try:
+                answer = self._api.ask(questions.LINK, {"input": said}, SLOW_S)
+                return int(answer["result"]["versionIndex"])
+            except Refused:
                 raise
-            return index
+            except BackendError as exc:
+                index = self._linked(artifact, where)  # The answer may have been lost.
+                if index is not None:
+                    return index
+                failed = exc
+            _pause(number)
+        raise failed
 
     def delete(self, artifact: str) -> None:
         """Delete an artifact and its files."""
@@ -317,26 +231,84 @@ class Artifacts:
 
     # Steps.
 
-    def _make_run(self, where: Collection, run: str) -> None:
-        """Make the run, and the project with it, once."""
+    def _make_run(self, where: Collection, run: str) -> str:
+        """Make the run, and the project with it, once.
+
+        Returns:
+            Its name: W&B gives none again that a deleted run had.
+
+        Raises:
+            Refused: If all names that it may have were those of deleted ones.
+        """
         key = (where.entity, where.project, run)
         if key in self._runs:
-            return
-        said = {"entity": where.entity, "project": where.project, "name": run}
+            return self._runs[key]
+        said = {"entity": where.entity, "project": where.project}
         shown = {"displayName": run, "jobType": "mlopskit-registry", "state": "finished"}
-        self._api.ask(questions.UPSERT_RUN, {**said, **shown})
-        self._runs.add(key)
+        for name in (run, *(f"{run}-{number}" for number in range(2, RUNS + 1))):
+            try:
+                self._api.ask(questions.UPSERT_RUN, {**said, **shown, "name": name})
+            except (Refused, Clash) as exc:
+                if not _is_of_deleted(exc):
+                    raise
+                failed = exc
+            else:
+                self._runs[key] = name
+                return name
+        project = f"{where.entity}/{where.project}"
+        raise Refused(
+            f"{self._api.name} takes no run {run!r} in {project}, nor any up to {name!r}: {failed} "
+            "Choose another project."
+        ) from failed
+
+    def _put(
+        self,
+        where: Collection,
+        run: str,
+        contents: Sequence[Content],
+        also: Mapping[str, Any],
+        told: Callable[[int], object],
+    ) -> Json:
+        run = self._make_run(where, run)
+        said = {
+            "entityName": where.entity,
+            "projectName": where.project,
+            "runName": run,
+            "artifactCollectionName": where.name,
+            "clientID": _client_id(),
+            "sequenceClientID": _client_id(),
+            "digest": _digest(contents),
+            "digestAlgorithm": "MANIFEST_MD5",
+            "aliases": [],
+            "enableDigestDeduplication": True,
+            "ttlDurationSeconds": FOR_EVER,
+            **also,
+        }
+        answer = self._api.ask(questions.CREATE, {"input": said})["createArtifact"]["artifact"]
+        made = str(answer["id"])
+        if answer["state"] == "COMMITTED":  # By a try before this one.
+            return self._by_id(made)
+        manifest = str(self._make_manifest(where, run, made)["id"])
+        births: dict[str, str] = {}
+        for begin in range(0, len(contents), TOGETHER):
+            births |= self._send(made, manifest, contents[begin : begin + TOGETHER], told)
+        self._send_manifest(where, run, made, contents, births)
+        return self._committed(made)
 
     def _send(
         self, id: str, manifest: str, contents: Sequence[Content], told: Callable[[int], object]
-    ) -> None:
+    ) -> dict[str, str]:
+        """Send the files that the server has not got.
+
+        Returns:
+            The artifact that the server keeps each file for: an earlier one, if it had the bytes.
+        """
         specs = [
             {
                 "artifactID": id,
                 "artifactManifestID": manifest,
                 "name": each.name,
                 "md5": each.md5,
-                "mimetype": "application/octet-stream",
             }
             for each in contents
         ]
@@ -354,25 +326,54 @@ class Artifacts:
             else:
                 headers = edge["node"].get("uploadHeaders") or []
                 self._api.send(address, headers, each.again(told), each.size)
+        return {
+            each.name: str(edge["node"]["artifact"]["id"])
+            for each, edge in zip(contents, edges, strict=True)
+        }
 
-    def _send_manifest(self, id: str, manifest: str, contents: Sequence[Content]) -> None:
+    def _make_manifest(self, where: Collection, run: str, id: str, digest: str = "") -> Json:
+        """Make the manifest of an artifact; with its digest, to get an address for its text."""
+        said = {
+            "artifactID": id,
+            "baseArtifactID": None,
+            "name": MANIFEST,
+            "digest": digest,
+            "entityName": where.entity,
+            "projectName": where.project,
+            "runName": run,
+            "manifestType": "FULL",
+            "includeUpload": bool(digest),
+        }
+        answer = self._api.ask(questions.CREATE_MANIFEST, said, SLOW_S)
+        made: Json = answer["createArtifactManifest"]["artifactManifest"]
+        return made
+
+    def _send_manifest(
+        self,
+        where: Collection,
+        run: str,
+        id: str,
+        contents: Sequence[Content],
+        births: Mapping[str, str],
+    ) -> None:
         entries = {
-            each.name: {"digest": each.md5, "birthArtifactID": id, "size": each.size}
+            each.name: {
+                "digest": each.md5,
+                "birthArtifactID": births[each.name],
+                "size": each.size,
+            }
             for each in contents
         }
         text = json.dumps({**POLICY, "contents": entries}).encode()
         content = Content.of(MANIFEST, text)
-        said = {"artifactManifestID": manifest, "digest": content.md5, "baseArtifactID": None}
-        answer = self._api.ask(questions.UPDATE_MANIFEST, said, SLOW_S)
-        file = answer["updateArtifactManifest"]["artifactManifest"]["file"]
+        file = self._make_manifest(where, run, id, content.md5)["file"]
         headers = file.get("uploadHeaders") or []
         self._api.send(file["uploadUrl"], headers, content.again(unheard), content.size)
 
     def _committed(self, artifact: str) -> Json:
         """Commit an artifact, and wait until the server has checked it."""
         deadline = time.monotonic() + COMMIT_S
-        answer = self._api.ask(questions.COMMIT, {"artifactID": artifact}, SLOW_S)
-        found: Json = answer["commitArtifact"]["artifact"]
+        found = self._commit(artifact)
         while found["state"] != "COMMITTED":
             if time.monotonic() > deadline:
                 raise BackendError(
@@ -380,9 +381,30 @@ class Artifacts:
                     f"{COMMIT_S:.0f} s: it is {found['state']}."
                 )
             time.sleep(LOOK_S)
-            answer = self._api.ask(questions.BY_ID, {"id": artifact})
-            found = answer["artifact"] or {"state": "gone"}
+            found = self._by_id(artifact)
         return found
+
+    def _commit(self, artifact: str) -> Json:
+        """Ask for a commit; once more, if the server failed and has not done it."""
+        for number in range(TRIES):
+            try:
+                answer = self._api.ask(questions.COMMIT, {"artifactID": artifact}, SLOW_S)
+                found: Json = answer["commitArtifact"]["artifact"]
+            except (Refused, Clash):
+                raise
+            except BackendError as exc:
+                found = self._by_id(artifact)  # The answer may have been lost.
+                failed = exc
+            else:
+                return found
+            if found["state"] == "COMMITTED":
+                return found
+            _pause(number)
+        raise failed
+
+    def _by_id(self, artifact: str) -> Json:
+        found: Json = self._api.ask(questions.BY_ID, {"id": artifact})["artifact"]
+        return found or {"state": "gone"}
 
     def _linked(self, artifact: str, where: Collection) -> int | None:
         said = self._api.ask(questions.LINKED, {"artifactID": artifact})
@@ -399,6 +421,21 @@ def is_of(collection: Mapping[str, Any] | None, where: Collection) -> bool:
         return False
     project = collection["project"]
     return bool(project["name"] == where.project and project["entity"]["name"] == where.entity)
+
+
+def _is_of_deleted(exc: BackendError) -> bool:
+    """Tell whether a run is refused because one of its name was deleted."""
+    return isinstance(exc, Clash) or "deleted" in str(exc)
+
+
+def _client_id() -> str:
+    """Return an id as W&B's SDK makes one for every artifact, before the server has."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(128))
+
+
+def _pause(number: int) -> None:
+    """Wait longer from try to try."""
+    time.sleep(random.uniform(0.5, 1) * 0.1 * 2**number)  # noqa: S311 - no secret
 
 
 def _place(where: Collection) -> Json:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import BackendError
 from mlopskit.registry.texts import Chronicle
-from mlopskit.registry.wandb_artifacts import Collection, Content
+from mlopskit.registry.wandb_artifacts import Collection
+from mlopskit.registry.wandb_contents import Content
 from mlopskit.registry.wandb_layout import OWN, metadata_of
 
 if TYPE_CHECKING:

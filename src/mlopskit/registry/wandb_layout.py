@@ -53,6 +53,8 @@ class Shown:
         artifacts: The artifact of each version.
         aliases: Every alias but those that W&B gives by itself.
         descriptions: Of each version.
+        last: The artifact that was linked last. Its link must stay: nobody promises that W&B would
+            not give the number again.
     """
 
     id: str = ""
@@ -60,6 +62,7 @@ class Shown:
     artifacts: Mapping[int, str] = field(default_factory=dict)
     aliases: Mapping[str, int] = field(default_factory=dict)
     descriptions: Mapping[int, str] = field(default_factory=dict)
+    last: str = ""
 
 
 # Writing.
@@ -154,6 +157,7 @@ def native_model(
             artifacts={each["index"] + 1: each["id"] for each in found},
             aliases=aliases,
             descriptions={each["index"] + 1: each["description"] or "" for each in found},
+            last=max(versions, key=lambda each: int(each["index"]))["id"] if versions else "",
         ),
     )
 

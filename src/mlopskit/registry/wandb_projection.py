@@ -32,11 +32,11 @@ def steps(
     api: Api, where: Collection, standing: Standing, shown: Shown, stages: StageGraph
 ) -> Iterator[Step]:
     """Yield the requests that are needed; none if everything is shown as it stands."""
-    for each in standing.deleted:
-        said = {
-            "artifactID": shown.artifacts[each.version.version],
-            "artifactPortfolioID": shown.id,
-        }
+    gone = {each.version.version for each in standing.deleted}
+    for number in sorted(gone):
+        if shown.artifacts[number] == shown.last:
+            continue
+        said = {"artifactID": shown.artifacts[number], "artifactPortfolioID": shown.id}
         yield partial(api.ask, questions.UNLINK, {"input": said})
     yield from _aliases(api, where, standing, shown, stages)
     yield from _texts(api, standing, shown)
@@ -52,12 +52,15 @@ def _aliases(
         wanted |= {k: v for k, v in standing.holders.items() if k not in unshown}
         ruled |= set(stages.order)
     gone = {each.version.version for each in standing.deleted}
+    kept = {number for number in gone if shown.artifacts[number] == shown.last}
     for alias, version in wanted.items():
         there = version in shown.artifacts
         if there and layout.is_alias(alias) and shown.aliases.get(alias) != version:
             yield _alias(api, questions.ADD_ALIASES, where, alias, shown.artifacts[version])
     for alias, version in shown.aliases.items():
-        if alias in ruled and alias not in wanted and version not in gone:
+        if alias in wanted or version in gone - kept:  # Another's now, or gone with the link.
+            continue
+        if alias in ruled or version in kept:
             yield _alias(api, questions.DELETE_ALIASES, where, alias, shown.artifacts[version])
 
 
@@ -94,8 +97,11 @@ def spare(standing: Standing, stored: Iterable[Json], keep: Some[str], now: date
 
     Those of deleted versions, and those that a registration left that was killed. What others
     unlinked with W&B's own means is not taken for deleted: that W&B does not show a version is no
-    proof. What mlopskit did not store is never among them.
+    proof. What mlopskit did not store is never among them, nor what was linked last, whose link
+    would go with it.
     """
+    shown = standing.native.details
+    last = shown.last if isinstance(shown, layout.Shown) else ""
     registered: dict[str, int] = {}
     gone: dict[str, str] = {}
     for entry in standing.entries:
@@ -108,7 +114,7 @@ def spare(standing: Standing, stored: Iterable[Json], keep: Some[str], now: date
             gone |= {mark: digest for mark, v in registered.items() if v == entry.version}
     found = []
     for each in stored:
-        if layout.OWN not in layout.metadata_of(each):
+        if each["id"] == last or layout.OWN not in layout.metadata_of(each):
             continue
         mark = each["id"]
         left = mark not in registered and now - layout.time_of(each["createdAt"]) > YOUNG

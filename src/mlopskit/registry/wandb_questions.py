@@ -39,11 +39,18 @@ mutation CreateArtifact($input: CreateArtifactInput!) {
 CREATE_MANIFEST: Final = """
 mutation CreateArtifactManifest($artifactID: ID!, $baseArtifactID: ID, $name: String!,
     $digest: String!, $entityName: String!, $projectName: String!, $runName: String!,
-    $manifestType: ArtifactManifestType!) {
+    $manifestType: ArtifactManifestType!, $includeUpload: Boolean!) {
   createArtifactManifest(input: {artifactID: $artifactID, baseArtifactID: $baseArtifactID,
       name: $name, digest: $digest, entityName: $entityName, projectName: $projectName,
       runName: $runName, type: $manifestType}) {
-    artifactManifest { id }
+    artifactManifest {
+      id
+      file {
+        id
+        uploadUrl @include(if: $includeUpload)
+        uploadHeaders @include(if: $includeUpload)
+      }
+    }
   }
 }
 """
@@ -51,14 +58,6 @@ CREATE_FILES: Final = """
 mutation CreateArtifactFiles($input: CreateArtifactFilesInput!) {
   createArtifactFiles(input: $input) {
     files { edges { node { storagePath uploadUrl uploadHeaders artifact { id } } } }
-  }
-}
-"""
-UPDATE_MANIFEST: Final = """
-mutation UpdateArtifactManifest($artifactManifestID: ID!, $digest: String, $baseArtifactID: ID) {
-  updateArtifactManifest(input: {artifactManifestID: $artifactManifestID, digest: $digest,
-      baseArtifactID: $baseArtifactID}) {
-    artifactManifest { id file { uploadUrl uploadHeaders } }
   }
 }
 """

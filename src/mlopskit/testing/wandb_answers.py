@@ -46,6 +46,10 @@ _ATTRIBUTES: Final = {
 }
 
 
+class Conflicting(Exception):
+    """What is asked for is another's by now; the server answers 409."""
+
+
 class Answers:
     """The state of a server, and its answers.
 
@@ -58,6 +62,8 @@ class Answers:
         asked: How often each operation was asked.
         unknown: Operations that there is no answer to.
         last_filters: What the last question for runs asked of them.
+        births: For each MD5 in hex, the artifact that its bytes came with first.
+        gone: The names of runs that were deleted: W&B does not give them again.
     """
 
     url: str
@@ -71,6 +77,9 @@ class Answers:
         self.asked: dict[str, int] = {}
         self.unknown: list[str] = []
         self.last_filters: Json = {}
+        self.births: dict[str, str] = {}
+        self.gone: set[str] = set()
+        self._born: dict[tuple[str, str], str] = {}
         self._chance = random.Random(0)  # noqa: S311 - for sweeps
 
     def answer(self, name: str, given: Json) -> Any:
@@ -78,6 +87,7 @@ class Answers:
 
         Raises:
             LookupError: If it is none that the SDK of this server sends.
+            Conflicting: If it asks for what is another's.
         """
         self.asked[name] = self.asked.get(name, 0) + 1
         found = getattr(self, f"on_{name}", None)
@@ -113,6 +123,8 @@ class Answers:
 
     def on_UpsertBucket(self, given: Json) -> Any:
         name = given.get("name") or _decoded(given["id"])
+        if name in self.gone:
+            raise Conflicting(f"run {name} was previously created and deleted; try a new run name")
         run = self.runs.get(name)
         inserted = run is None
         if run is None:
@@ -182,6 +194,7 @@ class Answers:
 
     def on_DeleteRun(self, given: Json) -> Any:
         run = self.runs.pop(_decoded(given["id"]))
+        self.gone.add(run["name"])
         for each in run["artifacts"]:
             self.artifacts.pop(each, None)
         return {"deleteRun": {"clientMutationId": None}}
@@ -249,7 +262,10 @@ class Answers:
 
     def on_CreateArtifact(self, given: Json) -> Any:
         said = given.get("input", given)
-        name = (said.get("artifactCollectionNames") or [said.get("artifactCollectionName")])[0]
+        for key in _REQUIRED:
+            if not said.get(key):
+                raise LookupError(f"CreateArtifactInput.{key} is required")
+        name = said["artifactCollectionName"]
         project = said.get("projectName") or "churn"
         versions = [
             each
@@ -270,6 +286,7 @@ class Answers:
                 "digest": said["digest"],
                 "metadata": said.get("metadata"),
                 "description": said.get("description"),
+                "ttl": said.get("ttlDurationSeconds") or -1,
                 "aliases": [],
                 "state": "PENDING",
                 "created": _now(),
@@ -298,21 +315,28 @@ class Answers:
         edges = []
         for file in given.get("input", given)["artifactFiles"]:
             path = f"blob/{file['artifactID']}/{file['name']}"
+            birth = self._birth(base64.b64decode(file["md5"]).hex())
+            self._born[file["artifactID"], file["name"]] = birth or file["artifactID"]
             node = {
                 "id": path,
                 "name": file["name"],
                 "displayName": file["name"],
                 "storagePath": path,
-                "uploadUrl": f"{self.url}/storage/{path}",
-                "uploadHeaders": [],
+                "uploadUrl": None if birth else f"{self.url}/storage/{path}",
+                "uploadHeaders": None if birth else [f"Content-MD5:{file['md5']}"],
                 "uploadMultipartUrls": None,
-                "artifact": {"id": file["artifactID"]},
+                "artifact": {"id": birth or file["artifactID"]},
             }
             edges.append({"node": node})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
     def on_CommitArtifact(self, given: Json) -> Any:
         artifact = self.artifacts[given["artifactID"]]
+        text = self.files.get(f"/storage/manifest/{artifact['id']}", b'{"contents": {}}')
+        for name, entry in json.loads(text)["contents"].items():
+            born = self._born.get((artifact["id"], name))
+            if born is not None and entry["birthArtifactID"] != born:
+                raise Conflicting(f"{name!r} was born in {born}, not {entry['birthArtifactID']}")
         artifact["state"] = "COMMITTED"
         return {"commitArtifact": {"artifact": self._artifact(artifact)}}
 
@@ -553,8 +577,8 @@ class Answers:
             "artifactType": {"name": artifact["type"]},
             "description": artifact["description"],
             "metadata": artifact["metadata"],
-            "ttlDurationSeconds": -2,
-            "ttlIsInherited": True,
+            "ttlDurationSeconds": artifact["ttl"],
+            "ttlIsInherited": artifact["ttl"] == -1,
             "tags": [],
             "historyStep": None,
             "state": artifact["state"],
@@ -613,6 +637,14 @@ class Answers:
         shown = [self._artifact(each) for each in found if each["state"] == "COMMITTED"]
         return {"project": {"run": {"artifacts": _page(shown, given)}}}
 
+    def _birth(self, digest: str) -> str | None:
+        """Return the artifact that bytes came with first; None if they have to be sent."""
+        born = self.births.get(digest)
+        if born in self.artifacts and f"md5:{digest}" in self.files:
+            return born
+        self.births.pop(digest, None)
+        return None
+
     def _move_alias(self, artifact: Json, alias: str) -> None:
         place = (artifact["collection"], artifact["project"])
         for each in self.artifacts.values():
@@ -621,6 +653,14 @@ class Answers:
         artifact["aliases"].append(alias)
 
 
+# The schema lets more be left out than the server does.
+_REQUIRED: Final = (
+    "artifactCollectionName",
+    "clientID",
+    "sequenceClientID",
+    "digest",
+    "digestAlgorithm",
+)
 _UPSERTED: Final = (
     ("displayName", "display"),
     ("groupName", "group"),

@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import unquote
 
+from mlopskit.testing.wandb_answers import Conflicting
 from mlopskit.testing.wandb_registry_answers import RegistryAnswers
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 
 SDK: Final = ">=0.31,<0.32"
 KEY: Final = "a" * 40
-Kind = Literal["error", "busy", "down", "refuse", "hang", "drop", "late"]
-_ANSWERS: Final = {"error": 500, "busy": 429, "down": 503}
+Kind = Literal["error", "busy", "down", "conflict", "refuse", "hang", "drop", "late"]
+_ANSWERS: Final = {"error": 500, "busy": 429, "down": 503, "conflict": 409}
 
 
 @dataclass
@@ -42,9 +43,9 @@ class Fault:
     """What is wrong with the next requests whose path or operation holds a text.
 
     Attributes:
-        kind: ``error`` answers 500, ``busy`` 429, ``down`` 503; ``refuse`` closes the connection
-            at once, ``hang`` does so after `seconds`; ``drop`` stores what was sent and closes
-            without an answer, ``late`` stores it and answers after `seconds`.
+        kind: ``error`` answers 500, ``busy`` 429, ``down`` 503, ``conflict`` 409; ``refuse`` closes
+            the connection at once, ``hang`` does so after `seconds`; ``drop`` stores what was sent
+            and closes without an answer, ``late`` stores it and answers after `seconds`.
         times: How many requests it spoils, `math.inf` for all.
         match: The text; empty for every request.
         seconds: How long to wait.
@@ -146,13 +147,15 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
             if self.path == "/graphql" and given != f"api:{KEY}".encode():
                 self._say(401, b'{"errors": [{"message": "no such key"}]}')
             elif self.path == "/graphql":
+                code = 200
                 try:
                     with server.lock:
                         found = server.answer(name, said.get("variables") or {})
                     answer = {"data": found}
-                except LookupError as exc:
+                except (LookupError, Conflicting) as exc:
                     answer = {"data": None, "errors": [{"message": str(exc)}]}
-                self._say(200, json.dumps(answer).encode())
+                    code = 409 if isinstance(exc, Conflicting) else 200
+                self._say(code, json.dumps(answer).encode())
             elif self.path.endswith("/file_stream"):
                 with server.lock:
                     server.stream(self.path.split("/")[-2], json.loads(body))
@@ -162,13 +165,18 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
 
         def do_PUT(self) -> None:
             body = self._body()
-            if self._goes_on(self.path):
-                with server.lock:
-                    server.files[unquote(self.path)] = body
-                    if self.path.startswith("/storage/blob/"):
-                        digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
-                        server.files[f"md5:{digest}"] = body
-                self._say(200, b"")
+            if not self._goes_on(self.path):
+                return
+            path, digest = unquote(self.path), hashlib.md5(body, usedforsecurity=False)
+            if path.startswith("/storage/blob/") and not self._is_signed(digest.digest()):
+                self._say(403, b"the signature is for other headers")
+                return
+            with server.lock:
+                server.files[path] = body
+                if path.startswith("/storage/blob/"):
+                    server.files[f"md5:{digest.hexdigest()}"] = body
+                    server.births.setdefault(digest.hexdigest(), path.split("/")[3])
+            self._say(200, b"")
 
         def do_GET(self) -> None:
             if not self._goes_on(self.path):
@@ -185,6 +193,14 @@ def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
 
         def log_message(self, format: str, *args: object) -> None:
             pass
+
+        def _is_signed(self, digest: bytes) -> bool:
+            """Tell whether an upload has the headers that its address was given with, and no type.
+
+            Object stores sign both.
+            """
+            given = self.headers.get("Content-MD5")
+            return given == base64.b64encode(digest).decode() and "Content-Type" not in self.headers
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") == "chunked":

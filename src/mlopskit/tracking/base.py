@@ -266,6 +266,26 @@ class Tracker(Tool):
             NotFound: If there is no such run.
         """
 
+    def unread_keys(self, id: str) -> tuple[str, ...]:  # noqa: ARG002 - for those that have some
+        """Return the keys of a foreign run whose values cannot be read here.
+
+        Such as texts and histograms of a W&B history, which are no metrics.
+
+        Raises:
+            NotFound: If there is no such run.
+        """
+        return ()
+
+    @property
+    def place(self) -> Path | None:
+        """The file or folder that is there as soon as there are runs; None of a server."""
+        return None
+
+    @property
+    def reuses_ids(self) -> bool:
+        """Whether the id of a run that was deleted can be given to another one."""
+        return True
+
     def run_url(self, id: str) -> str | None:  # noqa: ARG002 - for those that have pages
         """Return the address of a run's page, or None where there is none to show."""
         return None
@@ -554,6 +574,18 @@ class Tracker(Tool):
         live processes are left to them. Two syncs at once do not disturb each other.
         """
         return self._outbox().sync()
+
+    def check_there(self) -> None:
+        """See that there is something to read from, without making it.
+
+        Raises:
+            NotFound: If the file or folder of the runs does not exist.
+        """
+        for tracker in self.sinks()[:1]:
+            if (place := tracker.place) is not None and not place.exists():
+                self._catch_up(None)
+                if not place.exists():
+                    raise NotFound("store of runs", str(place))
 
     def take_over(self, run_id: str, owner: str, fill: Callable[[Journal], None]) -> SyncReport:
         """Store a run that was written elsewhere: all of its records, or none.

@@ -62,6 +62,15 @@ class FanOutTracker(Tracker):
         return " + ".join(tracker.target for tracker in self._trackers)
 
     @property
+    def reuses_ids(self) -> bool:
+        """Whether every tracker does."""
+        return all(tracker.reuses_ids for tracker in self._trackers)
+
+    def unread_keys(self, id: str) -> tuple[str, ...]:
+        """Return those of the first."""
+        return self._trackers[0].unread_keys(id)
+
+    @property
     def capabilities(self) -> Capabilities:
         """What all of them can do; what only concerns reading is up to the first."""
         table = {}

@@ -110,6 +110,11 @@ class LocalTracker(Tracker):
         return f"local:{self.folder.resolve()}"
 
     @property
+    def place(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "tracking.db"
+
+    @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
         return Capabilities("tracking", "local", CAPABILITIES)
@@ -134,8 +139,7 @@ class LocalTracker(Tracker):
         # The context, and with it the folder, is known only after construction.
         found: Database | None = self.__dict__.get("_opened")
         if found is None:
-            path = self.folder / "tracking.db"
-            new = Database(path, SCHEMA, version=VERSION, upgrade=upgrade)
+            new = Database(self.place, SCHEMA, version=VERSION, upgrade=upgrade)
             found = self.__dict__.setdefault("_opened", new)
         return found
 

@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from mlflow import MlflowClient
@@ -40,7 +41,6 @@ from mlopskit.tracking.mlflow_writer import Writer, experiment_id
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from mlflow.entities import Run as MlflowRun
 
@@ -117,6 +117,13 @@ class MlflowTracker(Tracker):
     def target(self) -> str:
         """The tracking URI, without a password."""
         return f"mlflow:{public_uri(self.uri)}"
+
+    @property
+    def place(self) -> Path | None:
+        """The file of an SQLite store."""
+        head, _, path = self.uri.partition(":///")
+        path = path.partition("?")[0]
+        return Path(path) if head == "sqlite" and path else None
 
     @property
     def capabilities(self) -> Capabilities:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 _NOT_COMPARED: Final = {
     *("owner", "heartbeat_at"),
     # These are compared on their own.
-    *("params", "metrics", "last_steps", "tags", "started_at", "ended_at"),
+    *("params", "metrics", "last_steps", "tags", "started_at", "ended_at", "status"),
 }
+# Of such a run nobody says that it ended: which of the two it reads as depends on the clock.
+OPEN: Final = ("running", "lost")
+_EMPTY: Final = ('""', "[]", "{}", "null", "")
 _SHOWN: Final = 60
 
 
@@ -62,6 +66,11 @@ class Snapshot:
     artifacts: Sequence[Artifact] = ()
 
     @property
+    def is_open(self) -> bool:
+        """Whether nobody has said that the run ended."""
+        return self.run.status in OPEN and self.run.ended_at is None
+
+    @property
     def digest(self) -> str:
         """``sha256:`` of all that is compared: two equal runs have the same on every backend."""
         whole = sha256()
@@ -73,6 +82,7 @@ class Snapshot:
         """Yield all that is compared, each thing by its name, in one order."""
         said = self.run.model_dump(exclude=_NOT_COMPARED, mode="json")
         yield from ((what, to_json(said[what])) for what in sorted(said))
+        yield "status", to_json("running" if self.is_open else self.run.status)
         yield "started_at", _ms(self.run.started_at)
         yield "ended_at", _ms(self.run.ended_at)
         for kind, values in (("params", self.run.params), ("tags", self.run.tags)):
@@ -111,6 +121,25 @@ def differences(one: Snapshot, other: Snapshot) -> list[str]:
         else:
             found.append(f"{what}: {_shown(left.get(what))} became {_shown(right.get(what))}")
     return found
+
+
+def has_grown(copy: Snapshot, source: Snapshot) -> bool:
+    """Tell whether a copy that nobody ended is an earlier state of its source, with nothing new."""
+    if not copy.is_open:
+        return False
+    then, now = dict(copy.said()), dict(source.said())
+    for what, value in then.items():
+        if value == now.get(what) or what in ("status", "ended_at") or value in _EMPTY:
+            continue
+        key = what.removeprefix("metrics.")
+        if key == what or key not in source.histories:
+            return False
+        before, after = (
+            Counter(map(_point, _ordered(each.histories[key]))) for each in (copy, source)
+        )
+        if before - after:
+            return False
+    return True
 
 
 def _ms(time: datetime | None) -> str:

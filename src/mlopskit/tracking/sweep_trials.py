@@ -42,6 +42,10 @@ class TrialPruned(Exception):
     """An objective raises this to stop a trial that `Trial.should_prune` has given up."""
 
 
+class TrialFailed(Exception):
+    """An objective raises this to fail its trial with a reason, which is logged as one line."""
+
+
 class Judge(Protocol):
     """What knows how the other trials have done."""
 
@@ -136,6 +140,9 @@ def attempt(
         returned = objective(trial)
     except pruned:
         return Outcome("pruned")
+    except TrialFailed as exc:
+        logger.warning("Trial %d failed: %s.", trial.number, exc)
+        return Outcome("failed", error=str(exc)[:LONGEST_ERROR])
     except Exception as exc:
         logger.warning("Trial %d failed.", trial.number, exc_info=True)
         return Outcome("failed", error=f"{type(exc).__name__}: {exc}"[:LONGEST_ERROR])
@@ -144,10 +151,12 @@ def attempt(
     try:
         value = _float(number("value", returned))
     except InvalidInput:
-        return Outcome("failed", error=f"The objective returned {returned!r}"[:LONGEST_ERROR])
-    if math.isnan(value):
-        return Outcome("failed", error="The objective returned nan")
-    return Outcome("complete", value)
+        value = math.nan
+    if not math.isnan(value):
+        return Outcome("complete", value)
+    said = repr(returned)[:LONGEST_ERROR]
+    logger.warning("Trial %d returned %s, which is no number.", trial.number, said)
+    return Outcome("failed", error=f"The objective returned {said}"[:LONGEST_ERROR])
 
 
 def trial_tags(number: int, point: Point) -> dict[str, str]:

@@ -128,6 +128,11 @@ def run_sweep(
         Conflict: If the sweep of that name searches otherwise, runs in another process, or must not
             be taken up.
     """
+    if not callable(objective):
+        raise InvalidInput(
+            f"The objective is {objective!r}; it has to be a function that takes a Trial and "
+            "returns a number."
+        )
     with warnings.catch_warnings():
         # The bars of Optuna's own, which are not used here, miss a package of notebooks.
         warnings.filterwarnings("ignore", "IProgress not found")

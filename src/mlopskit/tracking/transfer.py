@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from mlopskit.errors import Conflict, CopyDiffers, InvalidName, Unavailable
 from mlopskit.tracking import replay
 from mlopskit.tracking.progress import bar
-from mlopskit.tracking.snapshot import differences, snapshot_of
+from mlopskit.tracking.snapshot import OPEN, differences, has_grown, snapshot_of
 from mlopskit.tracking.values import check_run_id
 
 if TYPE_CHECKING:
@@ -36,6 +36,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class RunsDiffer(Conflict):
+    """Runs of the same id are at the destination, and hold something else.
+
+    Args:
+        found: What differs.
+        replaced_by: What the caller passes to replace them.
+
+    Attributes:
+        found: What differs.
+    """
+
+    def __init__(self, found: str, replaced_by: str = "replace=True") -> None:
+        super().__init__(f"{found}\nPass {replaced_by} to replace them; nothing was copied.")
+        self.found = found
+
+
 class TransferReport(BaseModel):
     """What a transfer did.
 
@@ -46,6 +62,8 @@ class TransferReport(BaseModel):
         present: The ids of those that were there already, and equal.
         digests: By these ids, the digest of the run at the source and at the destination: over all
             that a run holds, files by their digests; empty where nothing was verified.
+        left_out: By these ids, the keys of which a run that mlopskit did not write has values that
+            cannot be copied: texts, histograms, images and the like of a W&B history.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,6 +73,7 @@ class TransferReport(BaseModel):
     copied: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
     digests: Mapping[str, tuple[str, str]] = {}
+    left_out: Mapping[str, tuple[str, ...]] = {}
 
 
 def transfer_runs(
@@ -81,21 +100,25 @@ def transfer_runs(
         progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
-        Conflict: If the destination has a run of the same id that differs; nothing is written.
+        Conflict: If the destination has a run of the same id that differs; nothing is written
+            (`RunsDiffer`).
         CopyDiffers: If a copy does not read back equal; the rest is copied nevertheless.
         Unavailable: If either end cannot be reached; call again to go on.
         InvalidInput: If the filter cannot be read.
+        NotFound: If the file or folder of the source does not exist; it is not made.
     """
     if src.target == dst.target:
         raise Conflict(f"{src.target} is both the source and the destination.")
+    # Trackers have these two questions; other sources need not.
+    getattr(src, "check_there", lambda: None)()
     dst.sync()
     work = _Work(src, dst, list(src.search_runs(where, experiment, limit=None))[::-1])
     present, clashes = work.compared(progress=progress)
     if clashes and not replace:
         listed = "\n".join(f"  {run}: {'; '.join(why)}" for run, why in list(clashes.items())[:5])
-        raise Conflict(
+        raise RunsDiffer(
             f"{len(clashes)} of {len(work.runs)} runs are at {dst.target} already, and differ:\n"
-            f"{listed}\nPass replace=True to replace them; nothing was copied."
+            f"{listed}"
         )
     copied: list[str] = []
     different: dict[str, Sequence[str]] = {}
@@ -107,7 +130,7 @@ def transfer_runs(
             own = work.own[run.id]
             if own in present:
                 continue
-            if own in clashes:
+            if own in clashes or own in work.grown:
                 dst.delete_run(own)
             wanted = work.copy(run)
             copied.append(own)
@@ -122,6 +145,7 @@ def transfer_runs(
         copied=tuple(copied),
         present=tuple(sorted(present)),
         digests=work.digests,
+        left_out=work.left_out,
     )
 
 
@@ -139,12 +163,16 @@ class _Work:
     Attributes:
         own: The id that each has at the destination.
         digests: By these, the digests of those that were compared.
+        left_out: By these, the keys of what cannot be copied.
+        grown: By these, the runs whose copy nobody ended and whose source has gone on since.
     """
 
     def __init__(self, src: Source, dst: Tracker, runs: Sequence[RunRecord]) -> None:
         self.runs = runs
         self.own = {run.id: id_at_destination(src, run.id) for run in runs}
         self.digests: dict[str, tuple[str, str]] = {}
+        self.left_out: dict[str, tuple[str, ...]] = {}
+        self.grown: set[str] = set()
         self._src = src
         self._dst = dst
 
@@ -158,8 +186,13 @@ class _Work:
             for done, run in enumerate(both):
                 shown.at(done, len(both), run.name)
                 own = self.own[run.id]
-                if why := self.difference(own, self._wanted(run)):
-                    clashes[own] = why
+                wanted = self._wanted(run)
+                if why := self.difference(own, wanted):
+                    found = snapshot_of(self._dst, self._dst.get_run(own))
+                    if self._dst.reuses_ids and has_grown(found, _completed(wanted, found)):
+                        self.grown.add(own)
+                    else:
+                        clashes[own] = why
                 else:
                     present.add(own)
             shown.at(len(both), len(both))
@@ -195,7 +228,7 @@ class _Work:
         """Return a run as it should read at the destination: without secrets of other writers."""
         clean = self._dst.context.redactor
         # A lost run that nobody has ended goes on being judged by its process and its heartbeat.
-        ended = run.ended_at or (None if run.status in ("running", "lost") else run.started_at)
+        ended = run.ended_at or (None if run.status in OPEN else run.started_at)
         inputs = tuple(
             each.model_copy(update={"run_id": self._renamed(each.run_id)}) for each in run.inputs
         )
@@ -208,6 +241,9 @@ class _Work:
             "inputs": inputs,
             "ended_at": ended,
         }
+        unread: Callable[[str], tuple[str, ...]] = getattr(self._src, "unread_keys", lambda _: ())
+        if keys := unread(run.id):
+            self.left_out[self._renamed(run.id)] = keys
         whole = snapshot_of(self._src, run)
         return dataclasses.replace(whole, run=run.model_copy(update=known))
 

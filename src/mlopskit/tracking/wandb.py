@@ -158,6 +158,16 @@ class WandbTracker(Tracker):
         return Capabilities("tracking", "wandb", table)
 
     @property
+    def place(self) -> Path | None:
+        """The folder of the offline runs."""
+        return self.folder if self.mode == "offline" else None
+
+    @property
+    def reuses_ids(self) -> bool:
+        """Offline only: W&B's servers refuse the id of a run that was deleted."""
+        return self.mode == "offline"
+
+    @property
     def native(self) -> Any:
         """`wandb.Api` of the server; offline the module `wandb`."""
         return self._store.native
@@ -294,6 +304,10 @@ class WandbTracker(Tracker):
     ) -> MetricHistory:
         """Read every point of a metric."""
         return self._store.history(id, key)
+
+    def unread_keys(self, id: str) -> tuple[str, ...]:
+        """Return the keys of a run's history that have texts, histograms, images and the like."""
+        return self._store.unread_keys(id)
 
     def list_experiments(self) -> list[Experiment]:
         """Count the runs of each experiment."""

@@ -911,6 +911,19 @@ class OfflineRun:
         steps = table.steps([column.rows[at] for at in found])
         return [(step, column.odd[at]) for step, at in zip(steps, found, strict=True)]
 
+    def other_keys(self) -> set[str]:
+        """Return the keys of the history that have values that are no numbers, but W&B's own."""
+        columns = self._rows().columns
+        plain = {
+            key
+            for key, column in columns.items()
+            if not key.startswith("_")
+            and any(
+                not _is_number(each) for each in column.settle().odd.values() if each is not None
+            )
+        }
+        return plain | {each.key for each in self.media()}
+
     def media(self) -> list[Media]:
         """Return the images, tables and the like of the history, in their order."""
         return self._rows().media()

@@ -191,6 +191,13 @@ def foreign_points(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Poi
                 yield key, (step, time_ms, number)
 
 
+def other_keys(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of a row of a foreign run whose values are no numbers."""
+    for key, value in row.items():
+        if key[:1] != "_" and value is not None and number_of(value) is None:
+            yield key
+
+
 def status_of(exit_code: int | None, *, ended: bool) -> Status:
     """Return the status of a run that mlopskit did not write."""
     if not ended:

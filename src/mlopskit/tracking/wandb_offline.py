@@ -104,6 +104,18 @@ class OfflineStore:
                 raise NotFound("metric", key, _record(parts).metrics)
         return layout.history_of(points)
 
+    def unread_keys(self, id: str) -> tuple[str, ...]:
+        """Return the keys of the history of a foreign run that have values that are no numbers."""
+        with self._lock:
+            parts = self._found(id)
+            if wandb_kept.is_ours(_config(parts)):
+                return ()
+            found: set[str] = set()
+            for part in parts:
+                found.update(part.other_keys())
+                part.forget()
+            return tuple(sorted(found))
+
     def artifacts(self, id: str) -> list[Artifact]:
         """List the files, of each name the newest."""
         with self._lock:

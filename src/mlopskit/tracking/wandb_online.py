@@ -170,6 +170,15 @@ class OnlineStore:
             raise NotFound("metric", key, self._record(run).metrics)
         return layout.history_of(found)
 
+    def unread_keys(self, id: str) -> tuple[str, ...]:
+        """Return the keys of the history of a foreign run that have values that are no numbers."""
+        run = self._run(id)
+        if wandb_kept.is_ours(run.config):
+            return ()
+        with self._errors(id):
+            found = {key for row in self._rows(run) for key in layout.other_keys(row)}
+        return tuple(sorted(found))
+
     def artifacts(self, id: str) -> list[Artifact]:
         """List the files, of each name the newest."""
         run = self._run(id)
