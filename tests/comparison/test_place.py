@@ -96,6 +96,8 @@ def test_a_server_of_wandb_is_used(
     tmp_path: Path, wandb_server: WandbServer, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """With a project of its own, of the same entity."""
+    # A service of its own: that of the tests before may be busy with a server that is gone.
+    pytest.importorskip("wandb").teardown()
     for name, value in wandb_server.environment(tmp_path / "wandb").items():
         monkeypatch.setenv(name, value)
     place = placed("wandb:team/churn")

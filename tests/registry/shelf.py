@@ -165,4 +165,4 @@ class ShelfRegistry(ChronicledRegistry):
         blobs.fetch(self.blobs, manifest, folder, version.name)
 
     def _collect(self, keep: Collection[str], *, dry_run: bool) -> list[Removed]:
-        return blobs.collect(self.blobs, keep, dry_run=dry_run)
+        return blobs.collect(self.blobs, (), keep, dry_run=dry_run)
