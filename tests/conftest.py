@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,11 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+# A shell that starts the tests in the background has Ctrl-C ignored, and they would inherit that.
+_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+if _ignored and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
