@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import resource
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +28,7 @@ from mlopskit.tracking.sweeps import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 pytest.importorskip("wandb")
 pytest.importorskip("optuna")
@@ -48,8 +52,20 @@ def objective(trial: Trial) -> float:
     return float(trial.params["x"])
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Open more files than `select.select` can speak of, as a long training with loaders does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    with ExitStack() as stack:
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open())
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_wandbs_server_chooses_and_hears_the_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, many_files: None
 ) -> None:
     with WandbServer() as server:
         for name, value in server.environment(tmp_path).items():

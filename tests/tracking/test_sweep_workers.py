@@ -30,6 +30,15 @@ def tracker(tmp_path: Path) -> Iterator[Tracker]:
         yield kit.tracker
 
 
+@pytest.fixture
+def hooks_that_dawdle() -> Iterator[None]:
+    """What runs before a fork lets other threads go on, as hooks that take a lock do."""
+    dawdling = True
+    os.register_at_fork(before=lambda: time.sleep(0.003) if dawdling else None)
+    yield
+    dawdling = False
+
+
 def await_(happened: Callable[[], bool]) -> None:
     """Wait for what another process does; fail where it does not."""
     deadline = time.monotonic() + 60
@@ -103,7 +112,7 @@ def test_workers_log_to_other_tools_too(
 
 
 def test_workers_keep_no_program_of_another_thread_waiting(
-    tracker: Tracker, tmp_path: Path
+    tracker: Tracker, tmp_path: Path, hooks_that_dawdle: None
 ) -> None:
     """A child that had inherited the pipe of one would hold it until its trial ends."""
     ended = tmp_path / "ended"

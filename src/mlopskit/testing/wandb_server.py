@@ -19,11 +19,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import socket
+import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from urllib.parse import unquote
 
 from mlopskit.testing.wandb_answers import Conflicting
@@ -69,7 +72,7 @@ class WandbServer(RegistryAnswers):
         self.lock = threading.RLock()
         self.port = port
         self._faults: list[Fault] = []
-        self._http: ThreadingHTTPServer | None = None
+        self._http: _Http | None = None
 
     @property
     def url(self) -> str:  # type: ignore[override]  # an attribute for the answers
@@ -101,17 +104,17 @@ class WandbServer(RegistryAnswers):
 
     def start(self) -> None:
         """Listen, on the same port as before."""
-        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", self.port), _handler(self))
         self.port = int(self._http.server_address[1])
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
 
     def stop(self) -> None:
-        """Listen no more. Stopping twice is fine."""
+        """Listen no more, and hang up. Stopping twice is fine."""
         http, self._http = self._http, None
         if http is not None:
             http.shutdown()
             http.server_close()
+            http.hang_up()
 
     def __enter__(self) -> Self:
         self.start()
@@ -128,6 +131,34 @@ class WandbServer(RegistryAnswers):
                     fault.times -= 1
                     return fault
         return None
+
+
+class _Http(ThreadingHTTPServer):
+    """Knows its connections: W&B's service opens some for every run, and keeps them."""
+
+    daemon_threads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._open: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        for each in list(self._open):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went, or was hung up on."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:

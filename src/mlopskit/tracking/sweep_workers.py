@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
-STARTING_S: Final = 1.0
+STARTING_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -140,31 +141,57 @@ def _hear(line: Connection, child: _Child) -> Outcome | None:
 
 
 def _start(work: _Work, others: list[Connection]) -> tuple[Connection, _Child]:
+    """Fork a child that has inherited no pipe of a program another thread is starting.
+
+    `subprocess` hears through a pipe whether its program began. A child forked in the middle of it
+    (W&B's SDK starts programs when a run begins) would hold that pipe, and the thread would wait
+    until the trial ends. No lock keeps the two apart, and forking runs hooks that let other threads
+    go on. So a child first looks for pipes that are newer than the last look at the threads; if
+    there are any, it ends, and another is forked.
+    """
+    deadline = time.monotonic() + STARTING_S
+    while True:
+        late = time.monotonic() >= deadline
+        pipes = None if late else _pipes()
+        if not late and any(map(_starts, sys._current_frames().values())):
+            time.sleep(0.001)
+            continue
+        line, pid = _fork(work, others, pipes)
+        try:
+            good = bool(line.recv())
+        except (EOFError, OSError):
+            good = True  # It has died; that is heard of later.
+        if good:
+            return line, _Child(work.begun, pid)
+        line.close()
+        os.waitpid(pid, 0)
+
+
+def _fork(work: _Work, others: list[Connection], pipes: set[int] | None) -> tuple[Connection, int]:
     parent = os.getpid()
-    ours, theirs = get_context("fork").Pipe()
+    ours, theirs = get_context("fork").Pipe()  # Sockets.
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # Else the child would write it again.
     with warnings.catch_warnings():
         # Python 3.12 warns of forking where there are threads. Ours hold no lock of a child's.
         warnings.simplefilter("ignore", DeprecationWarning)
-        _await_starting()
         pid = os.fork()
     if pid == 0:
-        _child(work, theirs, [ours, *others], parent)
+        _child(work, theirs, [ours, *others], pipes, parent)
     theirs.close()
-    return ours, _Child(work.begun, pid)
+    return ours, pid
 
 
-def _await_starting() -> None:
-    """Wait until no thread is starting a program: W&B's SDK does, when a run begins.
-
-    A child forked in the middle of it inherits the pipes by which `subprocess` hears from its
-    program, and that thread would wait until the trial ends.
-    """
-    deadline = time.monotonic() + STARTING_S
-    while time.monotonic() < deadline and any(map(_starts, sys._current_frames().values())):
-        time.sleep(0.001)
+def _pipes() -> set[int]:
+    """The inodes of this process's pipes."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # The one of this list is closed by now.
+            status = os.fstat(int(name))
+            if stat.S_ISFIFO(status.st_mode):
+                found.add(status.st_ino)
+    return found
 
 
 def _starts(frame: FrameType | None) -> bool:
@@ -176,14 +203,23 @@ def _starts(frame: FrameType | None) -> bool:
     return False
 
 
-def _child(work: _Work, line: Connection, others: list[Connection], parent: int) -> NoReturn:
+def _child(
+    work: _Work,
+    line: Connection,
+    others: list[Connection],
+    pipes: set[int] | None,
+    parent: int,
+) -> NoReturn:
     code = 1
     try:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        work.let_go()
-        _one_thread()
         for each in others:
             each.close()
+        line.send(alone := pipes is None or _pipes() <= pipes)
+        if not alone:
+            os._exit(0)
+        work.let_go()
+        _one_thread()
         begun = work.begun
         trial = Trial(begun.asked.number, begun.params, begun.run, _Asking(line), begun.metric)
         outcome = attempt(work.objective, trial, work.pruned)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import subprocess
 import sys
 from contextlib import suppress
@@ -148,6 +148,9 @@ class Agent:
         os.close(theirs_out)
         self._out = os.fdopen(ours_out, "w", buffering=1)
         self._in = os.fdopen(ours_in, "rb", buffering=0)
+        # `select.select` takes no descriptor above 1023, and a long program has many.
+        self._heard = selectors.DefaultSelector()
+        self._heard.register(self._in, selectors.EVENT_READ)
         self._stopped = False
         self._say(
             {
@@ -186,7 +189,7 @@ class Agent:
     @property
     def stopped(self) -> bool:
         """Whether W&B's server has given the trial up."""
-        while not self._stopped and select.select([self._in], [], [], 0)[0]:
+        while not self._stopped and self._heard.select(0):
             self._stopped = "stopped" in self._hear()
         return self._stopped
 
@@ -194,6 +197,7 @@ class Agent:
         """End the agent."""
         with suppress(BrokenPipeError):
             self._out.close()
+        self._heard.close()
         self._in.close()
         if self._process.poll() is None:
             self._process.terminate()
