@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.programs import launched
 from tests.tracking.servers import free_port
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def test_a_comparison_ended_by_a_scheduler_leaves_nothing(tmp_path: Path) -> Non
     """No temporary folder; its exit code is that of SIGTERM."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-m", "mlopskit", "compare", "registry", "local"],
         env={**os.environ, "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE,

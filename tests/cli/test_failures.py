@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.programs import launched
 
 from mlopskit.cli import failure
 from mlopskit.errors import BackendError
@@ -104,7 +105,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(
     os.mkfifo(fifo)
     ping = f"open({str(fifo)!r}, 'w').close(); __import__('threading').Event().wait()"
     command = [sys.executable, "-m", "mlopskit", "doctor", "--timeout", "600", "-c"]
-    with subprocess.Popen(
+    with launched(
         [*command, "tracking=acme"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

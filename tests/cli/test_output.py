@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.programs import launched
 
 from mlopskit.cli import output
 from mlopskit.cli.safe import safe
@@ -110,7 +111,7 @@ def on_terminal(*arguments: str, columns: int = 80) -> str:
     ours, theirs = pty.openpty()
     environ = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     environ.pop("NO_COLOR", None)
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-m", "mlopskit", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,

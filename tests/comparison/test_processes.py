@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.programs import launched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,7 @@ def test_what_ends_a_comparison_ends_its_children(tmp_path: Path, ended_by: sign
     files = [tmp_path / "child", tmp_path / "grandchild"]
     (tmp_path / "endless.py").write_text(ENDLESS.format(folder=str(tmp_path)))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-c", COMPARES], env=environment, stderr=subprocess.PIPE
     ) as program:
         wait_until(lambda: all(each.exists() for each in files) or program.poll() is not None)

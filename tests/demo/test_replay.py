@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pyarrow import csv
+from tests.programs import launched
 
 from mlopskit import config
 from mlopskit.demo import data
@@ -172,7 +173,7 @@ def test_an_interrupted_demo_can_be_run_again(
     tmp_path: Path, sample: Path, how: signal.Signals
 ) -> None:
     """It is stopped in the middle of a month, with models in production and features online."""
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-c", KILLED, str(tmp_path), str(sample)],
         stdout=subprocess.PIPE,
         text=True,

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.programs import launched
 
 from mlopskit import Kit
 from mlopskit.errors import (
@@ -398,7 +399,7 @@ if __name__ == "__main__":
 def test_a_killed_run_resumes_where_it_stopped(tmp_path: Path, workers: int) -> None:
     (tmp_path / "flow.py").write_text(RESUMED)
     command = [sys.executable, "flow.py", str(workers)]
-    with subprocess.Popen(
+    with launched(
         command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

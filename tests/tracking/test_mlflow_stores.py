@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.programs import launched
 from tests.tracking.servers import Proxy, mlflow_server, postgres, postgres_folder
 
 from mlopskit.errors import Unavailable
@@ -232,7 +233,7 @@ def test_a_server_that_begins_to_misbehave_costs_nothing(
     """In the midst of a run whose beginning it has stored."""
     with Proxy(served) as proxy:
         uri = f"http://127.0.0.1:{proxy.port}"
-        with subprocess.Popen(
+        with launched(
             [sys.executable, "-c", LOGGING, uri, str(tmp_path), "wait"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.programs import launched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def swept(**options):
 def on_terminal(code: str, *, stdout: int | None = None) -> str:
     """Run a program with a terminal of its own for what it prints; return what that was sent."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
         stdin=theirs,
         stdout=theirs if stdout is None else stdout,

@@ -11,6 +11,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.programs import launched
 
 from mlopskit.errors import InvalidInput
 from mlopskit.tracking import escapes
@@ -103,7 +104,7 @@ def test_a_structure_without_a_bottom_is_refused() -> None:
 
 def test_an_owner_is_gone_when_its_process_is() -> None:
     code = "from mlopskit.tracking.owner import this_process; print(this_process()); input()"
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout

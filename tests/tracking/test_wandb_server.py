@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.programs import launched
 
 from mlopskit.testing.wandb_answers import matches
 from mlopskit.testing.wandb_server import KEY, WandbServer
@@ -318,7 +319,7 @@ def test_a_server_that_was_away_gets_the_rest(server: WandbServer, tmp_path: Pat
         run.log({"loss": step})
     run.finish()
     """
-    with subprocess.Popen(
+    with launched(
         [sys.executable, "-c", BEGIN + textwrap.dedent(code)],
         env={**os.environ, **server.environment(tmp_path)},
         stdin=subprocess.PIPE,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LOOK_S: Final = 0.2
 OPEN_LIMIT_S: Final = 60.0
 GRACE_S: Final = 1.0
 LITTLE_SPACE: Final = 100 << 20
@@ -190,7 +191,9 @@ def _in_time(act: Callable[[], T], limit_s: float) -> T:
 
     worker = threading.Thread(target=run, name="mlopskit-doctor", daemon=True)
     worker.start()
-    worker.join(limit_s)
+    deadline = time.monotonic() + limit_s
+    while worker.is_alive() and (left := deadline - time.monotonic()) > 0:
+        worker.join(min(left, LOOK_S))  # Ctrl-C just before a wait does not end that wait.
     if failures:
         raise failures[0]
     if not results:
