@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.programs import launched
 
-from mlopskit.testing.wandb_answers import matches
+from mlopskit.testing.wandb_filters import matches
 from mlopskit.testing.wandb_server import KEY, WandbServer
 
 if TYPE_CHECKING:

@@ -10,14 +10,15 @@ import base64
 import json
 from typing import Any, Final
 
-from mlopskit.testing.wandb_answers import ENTITY, Answers, Json, _now, _page, _typed
+from mlopskit.testing.wandb_answers import ENTITY, Json, now, paged, typed
+from mlopskit.testing.wandb_sweep_answers import SweepAnswers
 
 ORGANIZATION: Final = "org"
 ORG_ENTITY: Final = "org-entity"
 PREFIX: Final = "wandb-registry-"
 
 
-class RegistryAnswers(Answers):
+class RegistryAnswers(SweepAnswers):
     """The answers, those about links among them.
 
     A collection is kept under ``entity/project/name``, with the artifact of each index, or None
@@ -59,7 +60,7 @@ class RegistryAnswers(Answers):
             "description": None,
             "members": [],
             "aliases": {},
-            "created": _now(),
+            "created": now(),
         }
         linked = self.collections.setdefault(key, new)
         if artifact["id"] not in linked["members"]:
@@ -134,7 +135,7 @@ class RegistryAnswers(Answers):
                 answer["project"]["artifactType"]["artifactCollection"] = None
             return answer
         there = [(at, each) for at, each in enumerate(linked["members"]) if each is not None]
-        page = _page([{"at": at, "artifact": each} for at, each in reversed(there)], given)
+        page = paged([{"at": at, "artifact": each} for at, each in reversed(there)], given)
         for edge in page["edges"]:
             edge["version"] = f"v{edge['node']['at']}"
             edge["node"] = self._artifact(self.artifacts[edge["node"]["artifact"]])
@@ -156,7 +157,7 @@ class RegistryAnswers(Answers):
         )["project"]["artifactCollectionMembership"]
         files = None
         if member is not None:
-            files = {"files": _page(self._files(member["artifact"]["id"], given), given)}
+            files = {"files": paged(self._files(member["artifact"]["id"], given), given)}
         found = {"__typename": "ArtifactPortfolio", "artifactMembership": files}
         return {"project": {"artifactCollection": found}}
 
@@ -176,7 +177,7 @@ class RegistryAnswers(Answers):
             and given["entity"] == ENTITY
         }
         found += [self._sequence(each) for each in sequences.values()]
-        return {"project": {"artifactType": {"artifactCollections": _page(found, given)}}}
+        return {"project": {"artifactType": {"artifactCollections": paged(found, given)}}}
 
     def on_ProjectArtifactCollection(self, given: Json) -> Any:
         linked = self._linked(given, given["name"])
@@ -190,7 +191,7 @@ class RegistryAnswers(Answers):
 
     def _collection(self, linked: Json) -> Json:
         return {
-            **_typed("ArtifactPortfolio", linked["name"]),
+            **typed("ArtifactPortfolio", linked["name"]),
             "id": _id(linked),
             "description": linked["description"],
             "createdAt": linked["created"],
@@ -202,7 +203,7 @@ class RegistryAnswers(Answers):
 
     def _sequence(self, artifact: Json) -> Json:
         return {
-            **_typed("ArtifactSequence", artifact["collection"]),
+            **typed("ArtifactSequence", artifact["collection"]),
             "description": None,
             "createdAt": artifact["created"],
             "updatedAt": None,
@@ -222,7 +223,7 @@ class RegistryAnswers(Answers):
     def _linked_member(self, linked: Json, index: int) -> Json:
         artifact = self.artifacts[linked["members"][index]]
         return {
-            **_typed("ArtifactCollectionMembership", f"{linked['name']}:{index}"),
+            **typed("ArtifactCollectionMembership", f"{linked['name']}:{index}"),
             "versionIndex": index,
             "createdAt": artifact["created"],
             "aliases": self._linked_aliases(linked, index),
