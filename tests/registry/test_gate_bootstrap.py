@@ -238,10 +238,72 @@ def test_answers_to_other_rows_refuse(duel: Callable[..., Decision]) -> None:
         {"confidence": 95},
         {"confidence": 0.4},
         {"n_resamples": 99},
+        {"confidence": 0.999, "n_resamples": 1999},
         {"least_rows": 1},
+        {"seed": -1},
+        {"seed": None},
+        {"seed": True},
     ],
     ids=str,
 )
 def test_a_bootstrap_that_could_not_tell_is_refused_at_once(arguments: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(arguments))):
         paired_bootstrap(answers, TRUTH, error, **arguments)
+
+
+@pytest.mark.parametrize(("confidence", "fewest"), [(0.5, 100), (0.95, 100), (0.99, 200)])
+def test_there_is_a_draw_outside_on_either_side(confidence: float, fewest: int) -> None:
+    paired_bootstrap(answers, TRUTH, error, confidence=confidence, n_resamples=fewest)
+    with pytest.raises(InvalidInput, match="n_resamples"):
+        paired_bootstrap(answers, TRUTH, error, confidence=confidence, n_resamples=fewest - 1)
+
+
+@pytest.mark.parametrize("column", ["answers", "labels", "both"])
+def test_a_column_of_answers_is_one_answer_a_row(
+    duel: Callable[..., Decision], column: str
+) -> None:
+    # Compared every row with every other, the model without any slope would have less error.
+    truth = TRUTH.reshape(-1, 1) if column != "answers" else TRUTH
+
+    def shaped(model: Any) -> Any:
+        found = model.predict(ROWS)
+        return found.reshape(-1, 1) if column != "labels" else found
+
+    decision = duel(0.0, 2.0, paired_bootstrap(shaped, truth, error, higher_is_better=False))
+    assert not decision
+    assert evidence(decision)["holder"] == pytest.approx(error(TRUTH, 2 * ROWS[:, 0]))
+
+
+def test_draws_on_which_the_candidate_is_infinitely_worse_count(
+    duel: Callable[..., Decision],
+) -> None:
+    # One draw in twenty has none of the first three rows. Those are what the candidate is good at,
+    # and without them its error is infinite.
+    def odd(labels: Any, found: Any) -> float:
+        bad = found[-1] == 0.0 and labels.max() < 1e6
+        return math.inf if bad else error(labels, found)
+
+    truth = TRUTH.copy()
+    truth[:3] = 1e6
+
+    def extreme(model: Any) -> Any:
+        found = model.predict(ROWS)
+        found[:3] = 1e6 if not model.coef_[0] else 0.0
+        return found
+
+    decision = duel(0.0, 2.0, paired_bootstrap(extreme, truth, odd, higher_is_better=False))
+    assert not decision
+    assert evidence(decision)["undefined"] == 0
+    low, high = evidence(decision)["interval"]
+    assert low == -math.inf
+    assert high > 1e9
+
+
+@pytest.mark.parametrize("unknown", [None, math.nan])
+def test_rows_of_no_known_group_are_no_group(
+    duel: Callable[..., Decision], unknown: float | None
+) -> None:
+    groups: Any = [float(at) for at in range(400)]
+    groups[3] = groups[7] = unknown
+    decision = duel(2.0, 1.0, paired_bootstrap(answers, TRUTH, error, groups=groups))
+    assert "2 of 400 rows have no group" in decision.reasons[0]

@@ -163,6 +163,22 @@ def test_young_data_make_no_version_younger(registry: Registry, file: Path) -> N
     assert evidence(decision)["data_age_s"] < 0 < evidence(decision)["registered_age_s"]
 
 
+def test_data_of_the_future_are_a_mistake_and_not_fresh(registry: Registry, file: Path) -> None:
+    registry.register("net", file, tags={"data_until": "2962-05-01"})
+    decision = rehearse(registry, "net", 1, "production", (fresh(timedelta(days=7)),))
+
+    assert not decision
+    assert evidence(decision)["ahead"] == ["data"]
+    assert evidence(decision)["too_old"] == []
+    assert "ahead of this clock" in decision.reasons[0]
+
+
+def test_clocks_may_differ_by_hours(registry: Registry, file: Path) -> None:
+    until = (datetime.now(UTC) + timedelta(hours=14)).isoformat()
+    registry.register("net", file, tags={"data_until": until})
+    assert rehearse(registry, "net", 1, "production", (fresh(timedelta(days=7)),))
+
+
 def test_an_age_that_cannot_be_read_is_not_taken_for_young(registry: Registry, file: Path) -> None:
     registry.register("net", file, tags={"data_until": "yesterday"})
     assert not rehearse(registry, "net", 1, "production", (fresh(timedelta(days=7)),))

@@ -17,6 +17,7 @@ from mlopskit.errors import InvalidInput, InvalidName, NotFound, UntrustedModel
 from mlopskit.registry import (
     Decision,
     GateContext,
+    GateResult,
     Signature,
     TensorSpec,
     all_of,
@@ -30,6 +31,7 @@ from mlopskit.registry import (
     slice_floors,
     smaller_than,
 )
+from mlopskit.registry.entities import HistoryEntry
 from mlopskit.registry.gates import Gate, rehearse
 
 if TYPE_CHECKING:
@@ -208,6 +210,102 @@ def test_only_what_mlopskit_did_not_foresee_leaves_a_trace(
     assert record.exc_info
 
 
+NOTHING: Any = None
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+class Shapeless:
+    def __repr__(self) -> str:
+        raise RuntimeError("nothing to show")
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def raising(error: Exception) -> Gate:
+    def gate(context: GateContext) -> bool:
+        raise error
+
+    return gate
+
+
+@pytest.mark.parametrize(
+    ("gate", "says"),
+    [
+        (raising(ValueError("bad \udce9 \0 name")), r"raised ValueError: bad \udce9 \x00 name"),
+        (raising(Speechless()), "raised Speechless: what it says cannot be shown"),
+        (raising(ValueError("y" * 1_000_000)), "raised ValueError: yyy"),
+        (lambda context: Shapeless(), "raised RuntimeError: nothing to show"),
+        (lambda context: GateResult(passed=False, reason="\udce9\0"), r"\udce9\x00"),
+        (lambda context: GateResult(passed=True, evidence={"a": 10**5000}), "of 16610 bits"),
+        (lambda context: GateResult(passed=True, evidence={"a": nested(300)}), "nested more than"),
+        (lambda context: GateResult.model_construct(passed=True, reason=NOTHING), "raised"),
+    ],
+    ids=["surrogate", "speechless", "long", "shapeless", "text", "integer", "deep", "unchecked"],
+)
+def test_whatever_a_gate_does_is_a_refusal_that_can_be_kept_and_told(
+    registry: Registry, file: Path, gate: Gate, says: str
+) -> None:
+    registry.register("net", file)
+    decision = registry.promote("net", 1, "production", gate)
+
+    assert not decision
+    assert says in decision.reasons[0]
+    assert len(decision.reasons[0]) < 3000
+    last = registry.history("net")[-1]
+    assert last.decision == decision
+    assert HistoryEntry.model_validate_json(last.model_dump_json()) == last
+
+
+def test_evidence_with_texts_that_no_store_can_keep_is_kept_escaped(
+    registry: Registry, file: Path
+) -> None:
+    registry.register("net", file)
+    found = {"\udce9": ["a\0b", {"c": "\ud800"}, 2**70, 0.5, None]}
+    decision = registry.promote(
+        "net", 1, "production", lambda context: GateResult(passed=True, evidence=found)
+    )
+    assert decision
+    assert evidence(decision) == {r"\udce9": [r"a\x00b", {"c": r"\ud800"}, 2**70, 0.5, None]}
+    assert registry.history("net")[-1].decision == decision
+
+
+def test_a_gate_cannot_say_in_its_evidence_that_it_passed(registry: Registry, file: Path) -> None:
+    registry.register("net", file)
+
+    def sly(context: GateContext) -> GateResult:
+        return GateResult(passed=False, reason="no", evidence={"passed": True, "rows": 3})
+
+    decision = registry.promote("net", 1, "production", [any_of(sly), all_of(sly)])
+    assert decision.evidence["any_of"]["sly"] == {"passed": False, "rows": 3}
+    assert decision.evidence["all_of"]["sly"] == {"passed": False, "rows": 3}
+
+
+def test_no_evidence_hides_behind_another_of_its_name(registry: Registry, file: Path) -> None:
+    registry.register("net", file)
+
+    def called(name: str, value: int) -> Gate:
+        def gate(context: GateContext) -> GateResult:
+            return GateResult(passed=False, evidence={"value": value})
+
+        gate.__name__ = name
+        return gate
+
+    decision = registry.promote(
+        "net", 1, "production", [called("a", 1), called("a#2", 2), called("a", 3)]
+    )
+    assert [each["value"] for each in decision.evidence.values()] == [1, 2, 3]
+    assert len(set(decision.failed)) == 3
+
+
 def test_one_gate_needs_no_list(registry: Registry, file: Path) -> None:
     registry.register("net", file, metrics={"auc": 0.7})
     refusing, gate = at_least("auc", 0.8), at_least("auc", 0.6)
@@ -226,6 +324,8 @@ def test_a_bound_on_no_metric_or_by_no_number_is_refused_when_made(metric: Any, 
             maker(metric, value)
     with pytest.raises(InvalidInput, match="better_than"):
         better_than("production", metric, value)
+    with pytest.raises(InvalidInput, match="compare_on"):
+        compare_on(lambda model: {}, metric, value)
 
 
 def test_a_bound_may_be_a_number_of_numpy(registry: Registry, file: Path) -> None:
@@ -267,6 +367,8 @@ def test_a_slice_may_have_a_floor_of_its_own(sliced: Callable[[Gate], Decision])
 def test_a_slice_that_nobody_measured_does_not_hold(sliced: Callable[[Gate], Decision]) -> None:
     decision = sliced(slice_floors("auc", {"DE": 0.8, "ES": 0.1}))
     assert "ES was not registered" in decision.reasons[0]
+    few_rows = sliced(slice_floors("mcc", {"ES": 0.1, "LI": 0.1}, least_rows=50))
+    assert "LI was not registered" in few_rows.reasons[0]
     assert not sliced(slice_floors("recall", 0.0))
 
 
@@ -292,7 +394,9 @@ def test_nothing_passes_where_every_slice_is_too_small(sliced: Callable[[Gate], 
     assert decision.reasons == ("No slice of auc has enough rows to decide.",)
 
 
-@pytest.mark.parametrize("floors", [math.nan, {}, {"DE": math.nan}], ids=str)
+@pytest.mark.parametrize(
+    "floors", [math.nan, {}, {"DE": math.nan}, "0.7", {"DE": "0.7"}, True, None], ids=str
+)
 def test_a_floor_is_a_number(floors: Any) -> None:
     with pytest.raises(InvalidInput):
         slice_floors("auc", floors)

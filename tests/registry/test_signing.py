@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,13 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit import Kit
 from mlopskit.errors import (
-    ConfigError,
     IntegrityError,
     InvalidInput,
     InvalidSignature,
-    MissingDependency,
     UntrustedModel,
 )
 from mlopskit.registry import blobs
@@ -33,7 +29,7 @@ pytest.importorskip("model_signing")
 pytest.importorskip("OpenSSL")
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.registry.signers import Authority, public, write_key
 
 
@@ -440,84 +436,3 @@ def test_a_changed_byte_of_the_signature_is_refused(
 
     with pytest.raises(InvalidSignature):
         registry.verify("churn", 1, keys=public(key))
-
-
-def test_a_missing_key_is_told_when_the_registry_is_opened(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"release\.pub cannot be read: No such file"):
-        LocalRegistry(home, require_signature="release.pub")
-    line = {"backend": "local", "require_signature": [str(tmp_path / "gone.pub")]}
-    with Kit(home=str(home), registry=line) as kit, pytest.raises(ConfigError, match=r"gone\.pub"):
-        kit.registry.ping()
-
-
-def test_the_configuration_takes_a_key_by_its_path_or_its_text(
-    registry: LocalRegistry, home: Path, key: Path
-) -> None:
-    registry.sign("churn", 1, key=key)
-    for given in (public(key), f"${{file:{public(key)}}}", [Path(public(key)).read_text()]):
-        line = {"backend": "local", "location": str(home), "require_signature": given}
-        with Kit(registry=line) as kit:
-            assert kit.registry.verify("churn", 1).version == 1
-
-
-@pytest.mark.parametrize("given", ["", [], [""], 3, True, [None], {"a": 1}])
-def test_an_option_that_names_no_key_does_not_switch_the_check_off(home: Path, given: Any) -> None:
-    with pytest.raises(ConfigError, match="require_signature is"):
-        LocalRegistry(home, require_signature=given)
-
-
-def test_a_file_of_another_kind_is_refused_with_what_to_do(
-    home: Path, key: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match=r"openssl ec -in .* -pubout"):
-        LocalRegistry(home, require_signature=str(key))
-    (tmp_path / "text").write_text("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")
-    with pytest.raises(ConfigError, match="no public key and no certificate"):
-        LocalRegistry(home, require_signature=tmp_path / "text")
-    other = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
-    (tmp_path / "rsa.pub").write_bytes(
-        other.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    with pytest.raises(ConfigError, match="no elliptic-curve key"):
-        LocalRegistry(home, require_signature=tmp_path / "rsa.pub")
-    odd = write_key(tmp_path / "odd.key", curve=ec.SECP256K1())
-    with pytest.raises(ConfigError, match="secp256k1"):
-        LocalRegistry(home, require_signature=public(odd))
-    with LocalRegistry(home) as registry, pytest.raises(InvalidInput, match="secp256k1"):
-        registry.sign("churn", 1, key=odd)
-
-
-def test_a_key_that_is_exchanged_later_changes_nothing(
-    registry: LocalRegistry, home: Path, key: Path, tmp_path: Path
-) -> None:
-    with LocalRegistry(home, require_signature=public(key)) as strict:
-        other = write_key(tmp_path / "other.key")
-        shutil.copy(public(other), public(key))
-        registry.sign("churn", 1, key=other)
-        with pytest.raises(InvalidSignature):
-            strict.load("churn", 1)
-
-
-def test_without_keys_there_is_nothing_to_verify_with(registry: LocalRegistry) -> None:
-    with pytest.raises(InvalidInput, match="no key to verify with"):
-        registry.verify("churn", 1)
-
-
-def test_a_missing_package_is_told_when_the_registry_is_opened(home: Path, key: Path) -> None:
-    code = (
-        "import sys\n"
-        "sys.modules[sys.argv[1]] = None\n"
-        "from mlopskit.registry.local import LocalRegistry\n"
-        "try:\n"
-        "    LocalRegistry(sys.argv[2], require_signature=sys.argv[3])\n"
-        "except Exception as exc:\n"
-        "    print(type(exc).__name__, exc)\n"
-    )
-    for module, package in (("model_signing", "model-signing"), ("OpenSSL", "pyopenssl")):
-        command = [sys.executable, "-c", code, module, str(home), public(key)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.stdout.startswith(MissingDependency.__name__), done
-        assert package in done.stdout
-        assert "pip install 'mlopskit[sign]'" in done.stdout

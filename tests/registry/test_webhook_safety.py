@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import time
 from datetime import UTC, datetime
+from email.message import Message
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,7 +97,13 @@ def test_no_secret_is_stored_logged_or_shown(
         "[2002:a9fe:a9fe::]",
         "[fe80::1]",
         "[fd00:ec2::254]",
+        "[fd00:ec2::23]",
+        "[fd20:ce::254]",
+        "[fd00:42::42]",
         "100.100.100.200",
+        "168.63.129.16",
+        "[64:ff9b:1::a9fe:a9fe]",
+        "[::169.254.169.254]",
     ],
 )
 def test_a_link_local_address_is_not_even_connected_to(
@@ -203,6 +210,7 @@ def test_a_server_is_told_only_if_its_certificate_is_trusted(
         ({"tries": 0}, "tries of a webhook is 0"),
         ({"tries": True}, "tries of a webhook is True"),
         ({"timeout_s": math.nan}, "timeout_s of a webhook is nan"),
+        ({"allow_link_local": "false"}, "allow_link_local of a webhook is 'false'"),
     ],
 )
 def test_a_webhook_that_cannot_work_is_refused_when_the_registry_is_opened(
@@ -271,6 +279,36 @@ def test_a_message_that_was_changed_is_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=says):
         verify({**signed(b"{}", SECRET), **change}, body, SECRET)
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_a_header_that_comes_twice_is_refused(name: str) -> None:
+    # A receiver that drops known ids would look at the first one, and the signature is of the last.
+    true = signed(b"{}", SECRET)
+    given: Any = Message()
+    given[name.upper()] = "fresh"
+    for each, value in true.items():
+        given[each] = value
+    assert given[name] == "fresh"
+    with pytest.raises(InvalidInput, match=f"2 headers {name}"):
+        verify(given, b"{}", SECRET)
+
+
+def test_a_body_that_was_decoded_is_refused_with_what_to_pass() -> None:
+    body: Any = "{}"
+    with pytest.raises(InvalidInput, match="The body is a str"):
+        verify(signed(b"{}", SECRET), body, SECRET)
+
+
+def test_no_message_is_within_a_tolerance_that_is_no_number() -> None:
+    with pytest.raises(InvalidInput, match="was sent"):
+        verify(signed(b"{}", SECRET, at=0), b"{}", SECRET, math.nan)
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-signature"])
+def test_a_header_that_no_text_can_be_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="not signed"):
+        verify({**signed(b"{}", SECRET), name: "v1,\udce9"}, b"{}", SECRET)
 
 
 def test_another_secret_does_not_verify() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, MlopskitError, NotFound
 from mlopskit.registry.entities import Decision, GateContext, GateResult
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Gate = Callable[[GateContext], bool | GateResult]
+
+# What an exception says may be a whole table.
+_LONGEST: Final = 2000
+# Evidence that is nested deeper, or holds larger integers, cannot be written as JSON everywhere.
+_DEEPEST: Final = 100
+_LARGEST_BITS: Final = 8192
 
 
 def all_of(*gates: Gate) -> Gate:
@@ -42,15 +48,25 @@ def any_of(*gates: Gate) -> Gate:
 
 
 def asked(gate: Gate, context: GateContext) -> GateResult:
-    """Return what a gate says. One that raises, or answers with anything else, refuses."""
+    """Return what a gate says. One that raises, or answers with anything else, refuses.
+
+    What comes back can be kept by every store, whatever was in the gate's texts.
+    """
     name = name_of(gate)
     try:
-        answer: object = gate(context)
+        said = _said(gate(context), name)
+        # A gate may have built its result without the checks of the class.
+        evidence = _storable(said.evidence, 0)
+        return GateResult(passed=said.passed, reason=_plain(said.reason), evidence=evidence)
     except MlopskitError as exc:  # It says what is missing or not allowed: no trace is needed.
-        return GateResult(passed=False, reason=f"{name}: {exc}")
+        return GateResult(passed=False, reason=f"{name}: {_message(exc)}")
     except Exception as exc:
         logger.warning("The gate %s raised.", name, exc_info=True)
-        return GateResult(passed=False, reason=f"{name} raised {type(exc).__name__}: {exc}")
+        reason = f"{name} raised {type(exc).__name__}: {_message(exc)}"
+        return GateResult(passed=False, reason=reason)
+
+
+def _said(answer: object, name: str) -> GateResult:
     if isinstance(answer, GateResult):
         return answer
     if type(answer).__name__ in ("bool", "bool_"):  # NumPy's comparisons return its own bool.
@@ -122,7 +138,10 @@ def names_of(gates: tuple[Gate, ...]) -> list[str]:
     for gate in gates:
         name = name_of(gate)
         count[name] = count.get(name, 0) + 1
-        names.append(name if count[name] == 1 else f"{name}#{count[name]}")
+        numbered = name if count[name] == 1 else f"{name}#{count[name]}"
+        while numbered in names:  # Another gate is called so.
+            numbered += "'"
+        names.append(numbered)
     return names
 
 
@@ -138,10 +157,45 @@ def _joined(gates: tuple[Gate, ...], results: list[GateResult], *, passed: bool)
         passed=passed,
         reason=" ".join(result.reason for result in results),
         evidence={
-            name: {"passed": each.passed, **each.evidence}
+            name: {**each.evidence, "passed": each.passed}
             for name, each in zip(names, results, strict=True)
         },
     )
+
+
+def _message(error: Exception) -> str:
+    """Return what an exception says, shortened."""
+    try:
+        text = _plain(str(error))
+    except Exception:  # noqa: BLE001 - an exception that cannot even be shown is still a refusal
+        return "what it says cannot be shown"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _plain(text: str) -> str:
+    """Return a text with lone surrogates and NUL characters escaped, which no store can keep."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _storable(value: Any, depth: int) -> Any:
+    """Return evidence with every text as it can be kept.
+
+    Raises:
+        InvalidInput: If it is nested too deeply, or holds an integer of too many digits.
+    """
+    if depth > _DEEPEST:
+        raise InvalidInput(f"Evidence is nested more than {_DEEPEST} deep. Keep it flat.")
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
+        raise InvalidInput(
+            f"Evidence holds an integer of {value.bit_length()} bits. Keep it as a float or a text."
+        )
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _storable(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item, depth + 1) for item in value]
+    return value
 
 
 def _check_some(gates: tuple[Gate, ...]) -> None:

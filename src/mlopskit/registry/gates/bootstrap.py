@@ -50,10 +50,13 @@ def paired_bootstrap(
         paired_bootstrap(lambda model: model.predict_proba(rows)[:, 1], labels, roc_auc_score)
 
     A draw on which the metric has no value, as AUC has none on one class, is left out; if more than
-    a tenth are, the gate refuses.
+    a tenth are, the gate refuses. An infinite gain or loss is a value, and counts.
+
+    Answers in one column, as neural networks give them, are taken for one answer a row.
 
     Args:
-        predict: Asks a model on rows of the caller's, and returns an answer for each row.
+        predict: Asks a model on rows of the caller's, and returns an answer for each row. A model
+            that changes what it is asked has to be given a copy.
         labels: What is right, a value for each row.
         metric: Takes labels and answers, as those of scikit-learn do, and returns a number.
         by: The least gain; 0 asks that the candidate is not worse, and a negative one allows it to
@@ -64,7 +67,8 @@ def paired_bootstrap(
         seed: Of the draws; the same one gives the same decision.
         higher_is_better: False for a loss.
         groups: A value for each row that rows which belong together share, such as a customer:
-            they are drawn together. Left out, every row stands for itself.
+            they are drawn together. Left out, every row stands for itself. A group that is not
+            known (None, NaN) is none, and refused.
         least_rows: With fewer rows, or groups, the gate refuses.
         trusted: Whether to run code that the models' files may hold.
 
@@ -72,6 +76,7 @@ def paired_bootstrap(
         InvalidInput: If an argument is out of its range.
     """
     _check(by, confidence, n_resamples, least_rows)
+    _check_seed(seed)
     name = f"paired_bootstrap({getattr(metric, '__name__', type(metric).__name__)})"
     test = _Test(
         metric=metric,
@@ -121,6 +126,8 @@ class _Sample:
     def of(cls, labels: Any, groups: Any) -> _Sample:
         np = _numpy()
         kept = np.asarray(labels)
+        if kept.ndim == 2 and kept.shape[1] == 1:
+            kept = kept[:, 0]
         if kept.ndim == 0 or not len(kept):
             raise InvalidInput("There are no labels to compare the models on.")
         if groups is None:
@@ -129,6 +136,12 @@ class _Sample:
         if given.shape != (len(kept),):
             raise InvalidInput(
                 f"There are {len(kept)} labels, and groups of the shape {given.shape}."
+            )
+        unknown = sum(each is None or each != each for each in given.tolist())  # noqa: PLR0124 - NaN
+        if unknown:
+            raise InvalidInput(
+                f"{unknown} of {len(kept)} rows have no group. Give each of them one of its own, "
+                "or leave them out."
             )
         _, places = np.unique(given, return_inverse=True)
         ends = np.cumsum(np.bincount(places))
@@ -139,6 +152,9 @@ class _Sample:
         """Return a model's answers, one for each row, all of them there."""
         np = _numpy()
         found: NDArray[Any] = np.asarray(given)
+        # With (n,) against (n, 1) a metric would quietly compare every row with every other.
+        if self.labels.ndim == 1 and found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
         if found.ndim == 0 or len(found) != len(self.labels):
             raise InvalidInput(
                 f"{len(self.labels)} rows have labels, and {whose} gave answers of the shape "
@@ -227,7 +243,7 @@ class _Test:
             self._gain(sample.labels[rows], ours[rows], theirs[rows])
             for rows in sample.draws(n_resamples, self.settings["seed"])
         ]
-        found = [gain for gain in gains if math.isfinite(gain)]
+        found = [gain for gain in gains if not math.isnan(gain)]
         evidence["undefined"] = undefined = n_resamples - len(found)
         if undefined > MOST_UNDEFINED * n_resamples:
             raise _Undecidable(
@@ -236,8 +252,10 @@ class _Test:
                 evidence,
             )
         tail = (1 - self.settings["confidence"]) / 2
-        low, high = _numpy().quantile(found, [tail, 1 - tail])
-        return float(low), float(high)
+        # Of two draws the one further out: nothing lies between a number and an infinite one.
+        quantile = _numpy().quantile
+        low = quantile(found, tail, method="lower")
+        return float(low), float(quantile(found, 1 - tail, method="higher"))
 
     def _gain(self, labels: Any, ours: Any, theirs: Any) -> float:
         try:
@@ -257,8 +275,20 @@ def _check(by: float, confidence: float, n_resamples: int, least_rows: int) -> N
         raise InvalidInput(
             f"n_resamples is {n_resamples}; an interval's ends need {FEWEST_RESAMPLES} or more."
         )
+    needed = math.ceil(2 / (1 - confidence) - 1e-6)
+    if n_resamples < needed:
+        raise InvalidInput(
+            f"n_resamples is {n_resamples}; an interval with a confidence of {confidence} has a "
+            f"draw outside it on either side, which takes {needed} or more."
+        )
     if least_rows < 2:
         raise InvalidInput(f"least_rows is {least_rows}; one row differs from nothing: 2 or more.")
+
+
+def _check_seed(seed: object) -> None:
+    # None would draw otherwise every time, and a decision could be asked for until it is right.
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidInput(f"seed is {seed!r}; so that the draws can be repeated, pass 0, 1, ...")
 
 
 def _numpy() -> Any:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlopskit.registry.gates.asking import Gate
 
 DATA_UNTIL: Final = "data_until"
+# Clocks differ, and a time without a zone may be that of another: more is a mistake.
+AHEAD: Final = timedelta(days=1)
 # These keep what somebody else wrote, with libraries that nobody here was told of.
 _FOREIGN: Final = frozenset(["file", "folder", "pickle", "joblib"])
 
@@ -108,6 +110,8 @@ def smaller_than(size: int) -> Gate:
 def fresh(max_age: timedelta, *, tag: str = DATA_UNTIL) -> Gate:
     """Return a gate: the candidate, and its data where their age is known, must not be old.
 
+    A time that is more than a day ahead of this clock is a mistake, and refuses.
+
     Args:
         max_age: The longest time since the version was registered, and since its newest data.
         tag: The candidate's tag with the time of its newest data, in ISO 8601; without a zone it
@@ -135,14 +139,19 @@ def fresh(max_age: timedelta, *, tag: str = DATA_UNTIL) -> Gate:
             times["data"] = until.replace(tzinfo=UTC) if until.tzinfo is None else until
         ages = {what: now - time for what, time in times.items()}
         old = [what for what, age in ages.items() if age > max_age]
+        ahead = [what for what, age in ages.items() if age < -AHEAD]
         told = " and ".join(_WORDS[what].format(_days(age)) for what, age in ages.items())
+        reason = f"{told}, {'more' if old else 'not more'} than {_days(max_age)}."
+        if ahead:
+            reason = f"{told}: a time ahead of this clock says nothing of an age."
         return GateResult(
-            passed=not old,
-            reason=f"{told}, {'more' if old else 'not more'} than {_days(max_age)}.",
+            passed=not old and not ahead,
+            reason=reason,
             evidence={
                 "max_age_s": max_age.total_seconds(),
                 **{f"{what}_age_s": age.total_seconds() for what, age in ages.items()},
                 "too_old": old,
+                "ahead": ahead,
             },
         )
 

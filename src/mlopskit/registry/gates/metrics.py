@@ -107,7 +107,11 @@ def compare_on(
         by: By how much at least; 0 asks only that it is not worse.
         higher_is_better: False for a loss.
         trusted: Whether to run code that the models' files may hold.
+
+    Raises:
+        InvalidInput: If `metric` is no name, or `by` no number.
     """
+    _check_bound("compare_on", metric, by)
 
     def measured(context: GateContext, version: ModelVersion) -> float:
         metrics = evaluate(context.load(version, trusted=trusted))
@@ -143,7 +147,8 @@ def slice_floors(
         floors: One floor for every slice that was registered; or a floor for each slice by name,
             each of which has to be there.
         least_rows: Slices of fewer rows are told and do not decide. A slice decides if nobody
-            registered how many rows it has.
+            registered how many rows it has. One that has a floor of its own and was not
+            registered refuses, however many rows it has.
         higher_is_better: False for a loss, whose floors are ceilings.
 
     Raises:
@@ -151,7 +156,7 @@ def slice_floors(
     """
     wanted = dict(floors) if isinstance(floors, Mapping) else None
     limits = [floors] if not isinstance(floors, Mapping) else list(floors.values())
-    if not limits or any(math.isnan(each) for each in limits):
+    if not limits or not all(_is_number(each) for each in limits):
         raise InvalidInput(f"slice_floors({metric!r}, {floors!r}) has no floor that is a number.")
 
     def gate(context: GateContext) -> GateResult:
@@ -164,7 +169,11 @@ def slice_floors(
                 evidence={"metric": metric, "slices": {}},
             )
         lines = _floor_of(floors, found)
-        small = {name for name in lines if rows.get(name, math.inf) < least_rows}
+        small = {
+            name
+            for name, (value, _) in lines.items()
+            if value is not None and rows.get(name, math.inf) < least_rows
+        }
         bad = {
             name: value
             for name, (value, limit) in lines.items()
@@ -247,9 +256,15 @@ def _check_bound(maker: str, metric: object, value: object) -> None:
             f"{maker}() got {metric!r} as its metric. Pass the name of a registered metric, such "
             "as 'auc'."
         )
-    # NumPy's numbers are Real as well. With NaN every comparison fails.
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+    if not _is_number(value):
         raise InvalidInput(f"{maker}() got {value!r} for {metric!r}. Pass a number.")
+
+
+def _is_number(value: object) -> bool:
+    # NumPy's numbers are Real as well. With NaN every comparison fails.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return not math.isnan(value)
 
 
 def _registered(version: ModelVersion, metric: str) -> float | None:

@@ -114,10 +114,10 @@ class Signing(Upkeep):
             InvalidSignature: If it is not signed by one of the keys, or is another's signature.
             IntegrityError: If the bytes are not those that were registered.
             InvalidInput: If there are no keys to verify with.
-            ConfigError: If a key cannot be read.
+            ConfigError: If a key cannot be read, or `keys` holds none.
             MissingDependency: If the package that verifies is not installed.
         """
-        trusted = self.required_keys if keys is None else key_files.trusted_keys(keys)
+        trusted = self.required_keys if keys is None else key_files.trusted_keys(keys, "keys")
         if not trusted:
             raise InvalidInput(
                 "There is no key to verify with. Pass keys=, or open the registry with "

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import re
+import stat
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,10 +21,14 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
+logger = logging.getLogger(__name__)
+
 # A path of a PEM file, or its text.
 Pem = str | os.PathLike[str]
 CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _LONGEST: Final = 1 << 20
+# What a key looks like whose first and last line were lost; hardly any path does.
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9+/=\s]{80,}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +68,14 @@ def check_installed() -> None:
             raise MissingDependency("Signing of models", package, "pip install 'mlopskit[sign]'")
 
 
-def trusted_keys(given: Pem | Sequence[Pem] | None) -> tuple[TrustedKey, ...]:
+def trusted_keys(
+    given: Pem | Sequence[Pem] | None, option: str = "require_signature"
+) -> tuple[TrustedKey, ...]:
     """Read public keys and certificates.
 
     Args:
         given: The path of a PEM file, the text of one, or a list of either.
+        option: What the caller calls it.
 
     Raises:
         ConfigError: If a file cannot be read, or holds neither.
@@ -76,9 +86,14 @@ def trusted_keys(given: Pem | Sequence[Pem] | None) -> tuple[TrustedKey, ...]:
     several = not isinstance(given, str | os.PathLike)
     listed = list(given) if several and isinstance(given, Sequence) else [given]
     if not listed or not all(isinstance(each, str | os.PathLike) and each for each in listed):
+        # A key in a list that is wrong otherwise may be a private one.
+        shown = (
+            f"a {type(given).__name__} with a key in it" if "-----" in str(given) else repr(given)
+        )
         raise ConfigError(
-            f"require_signature is {given!r}. Write the path of a public key or of certificates, "
-            "or a list of paths. To accept unsigned versions leave it out."
+            f"{option} is {shown}. Write the path of a public key or of certificates, or a list "
+            "of paths. A registry that is opened without require_signature accepts unsigned "
+            "versions."
         )
     check_installed()
     return tuple(_trusted(each) for each in listed if isinstance(each, str | os.PathLike))
@@ -93,10 +108,12 @@ def signer(key: Pem, certificate: Pem | None, password: str | None) -> Signer:
         MissingDependency: If the package that signs is not installed.
     """
     check_installed()
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
     name, pem = _read(key, "private key")
+    _warn_if_open_to_all(name)
     secret = password.encode() if password else None
     try:
         private = serialization.load_pem_private_key(pem, secret)
@@ -106,6 +123,8 @@ def signer(key: Pem, certificate: Pem | None, password: str | None) -> Signer:
     except ValueError as exc:
         hint = " The password may be wrong." if secret else ""
         raise InvalidInput(f"{name} is no private key that can be read: {exc}.{hint}") from exc
+    except UnsupportedAlgorithm as exc:
+        raise InvalidInput(f"{name} is a key of another kind: {exc}. {_MAKE_ONE}") from exc
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise InvalidInput(f"{name} is no elliptic-curve key. {_MAKE_ONE}")
     identity = key_id(_checked_curve(private.public_key(), name))
@@ -154,6 +173,7 @@ _MAKE_ONE: Final = "Make one: openssl ecparam -name prime256v1 -genkey -noout -o
 
 def _trusted(given: Pem) -> TrustedKey:
     from cryptography import x509  # noqa: PLC0415
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
@@ -163,6 +183,11 @@ def _trusted(given: Pem) -> TrustedKey:
             f"{name} is a private key. Verifying takes the public one: "
             f"openssl ec -in {name} -pubout -out release.pub"
         )
+    if (several := pem.count(b"-----BEGIN PUBLIC KEY-----")) > 1:
+        raise ConfigError(
+            f"{name} holds {several} public keys, and only the first one would be read. Put each "
+            "into a file of its own, and write a list of the paths."
+        )
     try:
         if b"-----BEGIN CERTIFICATE-----" in pem:
             x509.load_pem_x509_certificates(pem)
@@ -171,7 +196,7 @@ def _trusted(given: Pem) -> TrustedKey:
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise InvalidInput(f"{name} is no elliptic-curve key. {_MAKE_ONE}")
         _checked_curve(public, name)
-    except ValueError as exc:  # InvalidInput is one too.
+    except (ValueError, UnsupportedAlgorithm) as exc:  # InvalidInput is the first one too.
         raise ConfigError(f"{name} is no public key and no certificate: {exc}") from exc
     return TrustedKey(name, pem, "key")
 
@@ -179,15 +204,16 @@ def _trusted(given: Pem) -> TrustedKey:
 def _certificates(given: Pem) -> tuple[tuple[bytes, ...], str, str]:
     """Return the certificates of a file, the subject of the first one, and the id of its key."""
     from cryptography import x509  # noqa: PLC0415
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
     name, pem = _read(given, "certificate")
     try:
         found = x509.load_pem_x509_certificates(pem)
-    except ValueError as exc:
-        raise ConfigError(f"{name} holds no certificate: {exc}.") from exc
-    public = found[0].public_key()
+        public = found[0].public_key()
+    except (ValueError, UnsupportedAlgorithm) as exc:
+        raise ConfigError(f"{name} holds no certificate that can be used: {exc}.") from exc
     owner = key_id(public) if isinstance(public, ec.EllipticCurvePublicKey) else ""
     encoded = tuple(each.public_bytes(serialization.Encoding.PEM) for each in found)
     return encoded, found[0].subject.rfc4514_string(), owner
@@ -206,6 +232,11 @@ def _read(given: Pem, what: str) -> tuple[str, bytes]:
     """Return the name and the bytes of a PEM file, or of a text that is one already."""
     if isinstance(given, str) and "-----BEGIN " in given:
         return f"the {what} given as text", given.encode()
+    if isinstance(given, str) and _BARE_KEY.match(given) and not os.path.exists(given):
+        raise ConfigError(
+            f"The {what} is no path and no PEM text: {len(given)} characters, which are not shown "
+            "since they look like a key. A PEM text keeps its lines -----BEGIN and -----END."
+        )
     path = Path(given).expanduser().absolute()
     try:
         with path.open("rb") as file:
@@ -216,3 +247,14 @@ def _read(given: Pem, what: str) -> tuple[str, bytes]:
     if len(content) > _LONGEST:
         raise ConfigError(f"The {what} {path} is larger than {_LONGEST} bytes: no PEM file.")
     return str(path), content
+
+
+def _warn_if_open_to_all(name: str) -> None:
+    try:
+        mode = os.stat(name).st_mode
+    except (OSError, ValueError):  # A key that was given as text.
+        return
+    if mode & stat.S_IROTH:
+        logger.warning(
+            "Everybody on this machine can read the private key %s: chmod 600 %s", name, name
+        )

@@ -134,7 +134,8 @@ class Webhooks(Upkeep):
 
         Args:
             now: Whether to try again what waits for its next try.
-            dead: Whether to try once more what was set aside.
+            dead: Whether to try once more what was set aside, until the other side gives no answer,
+                or says that it is away.
         """
         _, couriers = self._begun()
         for courier in couriers:
@@ -201,8 +202,9 @@ class Webhooks(Upkeep):
 
         folder = self._webhooks_folder()
         outbox, source = Outbox(folder / "webhooks.db"), _Histories(self)
+        before = vars(self).get("_before_trouble")
         for hook in self._hooks:
-            outbox.begin(hook.id, source.ends)
+            outbox.begin(hook.id, source.ends if before is None else lambda: before)
         redact = self.context.redactor.text
         couriers = tuple(
             Courier(hook, source, outbox, folder, redact=redact) for hook in self._hooks
@@ -212,13 +214,28 @@ class Webhooks(Upkeep):
         return made
 
     def _before_change(self) -> None:
-        with _harmless():
-            self._begun()
+        with self._harmless():
+            try:
+                self._begun()
+            except (MlopskitError, OSError):
+                # A webhook that cannot begin now shall begin before this change, and not after it.
+                if "_before_trouble" not in vars(self):
+                    vars(self)["_before_trouble"] = _Histories(self).ends()
+                raise
 
     def _after_change(self, name: str | None) -> None:
-        with _harmless():
+        with self._harmless():
             for courier in self._begun()[1]:
                 courier.wake(name)
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Keep the trouble of webhooks away from whoever changes the registry."""
+        try:
+            yield
+        except (MlopskitError, OSError, RuntimeError) as exc:  # RuntimeError: no more threads.
+            why = self.context.redactor.text(str(exc))
+            logger.warning("Webhooks are not told for now, and will be later: %s", why)
 
     def _stop_webhooks(self) -> None:
         from mlopskit.registry.webhooks.delivery import CLOSE_S  # noqa: PLC0415 - few ask
@@ -281,10 +298,11 @@ def _told(change: Callable[..., Any]) -> Callable[..., Any]:
         if not self._hooks:
             return change(self, *args, **more)
         self._before_change()
-        made = change(self, *args, **more)
-        first = args[0] if args else None
-        self._after_change(first if isinstance(first, str) else getattr(first, "name", None))
-        return made
+        try:
+            return change(self, *args, **more)
+        finally:  # What was interrupted, or whose answer was lost, may have been written.
+            first = args[0] if args else None
+            self._after_change(first if isinstance(first, str) else getattr(first, "name", None))
 
     return telling
 
@@ -299,15 +317,6 @@ def _stopped(close: Callable[..., None]) -> Callable[..., None]:
         close(self)
 
     return closing
-
-
-@contextmanager
-def _harmless() -> Iterator[None]:
-    """Keep the trouble of webhooks away from whoever changes the registry."""
-    try:
-        yield
-    except (MlopskitError, OSError, RuntimeError) as exc:  # RuntimeError: no more threads.
-        logger.warning("Webhooks are not told for now, and will be later: %s", exc)
 
 
 def _moment(seconds: float) -> datetime:

@@ -80,7 +80,7 @@ def _webhook(table: Any) -> Webhook:
         events=_events(table.get("events")),
         tries=int(_number(table, "tries", 10, 1, 1000)),
         timeout_s=_number(table, "timeout_s", 10.0, 0.01, 600),
-        allow_link_local=table.get("allow_link_local") is True,
+        allow_link_local=_yes(table, "allow_link_local"),
     )
 
 
@@ -131,6 +131,13 @@ def _events(given: Any) -> frozenset[str]:
         if each not in known:
             raise UnknownOption("event", str(each), known, "a webhook")
     return frozenset(given)
+
+
+def _yes(table: Mapping[str, Any], key: str) -> bool:
+    value = table.get(key, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} of a webhook is {value!r}. Write true or false, without quotes.")
+    return value
 
 
 def _number(table: Mapping[str, Any], key: str, default: float, least: float, most: float) -> float:

@@ -17,7 +17,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from weakref import WeakSet
 
-from mlopskit.errors import MlopskitError
+from mlopskit.errors import IntegrityError, MlopskitError
 from mlopskit.registry.webhooks.headers import headers
 from mlopskit.registry.webhooks.outbox import Tried
 from mlopskit.registry.webhooks.post import Answer, post
@@ -41,11 +41,18 @@ LONGEST_S: Final = 21_600.0
 # How soon to ask again whether another process is done, and after trouble of our own.
 BUSY_S: Final = 0.2
 TROUBLE_S: Final = 30.0
+# A change makes a thread look at its model, and after so long at all of them: another process may
+# have died with something to deliver.
+LOOK_S: Final = 60.0
 # How long a registry that is closed, or a program that ends, waits for what is under way.
 CLOSE_S: Final = 5.0
 GONE: Final = 410
-# Longer messages are sent without what the gates looked at.
+# Answers, and none, that say nothing of the message: the next one would meet the same.
+AWAY: Final = frozenset([0, 429, 502, 503, 504])
+# Longer messages are sent without what the gates looked at; still longer ones with texts of at most
+# so many characters.
 LONGEST_BODY: Final = 1 << 16
+LONGEST_TEXT: Final = 1000
 
 
 class Source(Protocol):
@@ -98,6 +105,9 @@ class Courier:
         self._woken = False
         # Models to look at; None for all, since others may have left something.
         self._names: set[str] | None = None
+        self._all_seen_at = -math.inf
+        # What was taken, and could not be written down yet: a full disk sends nothing twice.
+        self._taken: set[tuple[str, int]] = set()
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
@@ -109,10 +119,9 @@ class Courier:
                 self._names = None if name is None else self._names | {name}
             self._woken = True
             if self._thread is None and not self._stopping:
-                self._thread = threading.Thread(
-                    target=self._work, name="mlopskit webhook", daemon=True
-                )
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="mlopskit webhook", daemon=True)
+                thread.start()  # It may be one too many. Then the next change tries again.
+                self._thread = thread
             self._turn.notify_all()
 
     def stop(self, deadline: float) -> bool:
@@ -138,29 +147,43 @@ class Courier:
             return self._round(self._source.models(), now=now) if mine else Rest(BUSY_S, busy=True)
 
     def deliver_dead(self, *, patience_s: float) -> None:
-        """Try once more what was tried too often."""
+        """Try once more what was tried too often, until the other side is seen to be away."""
         with self._only_one(patience_s) as mine:
             for each in self._outbox.dead(self.webhook.id) if mine else ():
+                if self._outbox.disabled(self.webhook.id):
+                    return
                 entries = self._source.entries(each.model)
-                found = [entry for entry in entries if entry.id == each.entry]
-                if found and not self._outbox.disabled(self.webhook.id):
-                    answer = self._post(found[0])
-                    if answer.error:
-                        self._outbox.bury(self.webhook.id, self._after(each, found[0], answer))
-                    else:
-                        self._outbox.revived(self.webhook.id, each.model, each.entry)
+                found = next((entry for entry in entries if entry.id == each.entry), None)
+                if found is not None and not self._revived(each, found):
+                    return
+
+    def _revived(self, dead: Tried, entry: HistoryEntry) -> bool:
+        """Try an entry that was set aside; tell whether the next one is worth a try."""
+        answer = self._post(entry)
+        if not answer.error:
+            self._outbox.revived(self.webhook.id, entry.name, entry.id)
+            return True
+        self._outbox.bury(self.webhook.id, self._after(dead, entry, answer))
+        return answer.status not in AWAY
 
     def queue(self, names: list[str]) -> list[HistoryEntry]:
         """Return the entries of models after the cursor, as they happened."""
+        return self._queued(names)[0]
+
+    def _queued(self, names: list[str]) -> tuple[list[HistoryEntry], bool]:
+        """Return the queue, and whether a history of it may be read later that cannot be now."""
         cursors = self._outbox.cursors(self.webhook.id)
         found: list[HistoryEntry] = []
+        missed = False
         for name in names:
             last = cursors.get(name, -1)
             try:
                 found += (entry for entry in self._source.entries(name) if entry.id > last)
             except MlopskitError as exc:
-                logger.warning("The history of %r cannot be told to webhooks: %s", name, exc)
-        return sorted(found, key=lambda entry: (entry.at, entry.name, entry.id))
+                why = self._redact(str(exc))
+                logger.warning("The history of %r cannot be told to webhooks: %s", name, why)
+                missed |= not isinstance(exc, IntegrityError)  # Damage does not pass.
+        return sorted(found, key=lambda entry: (entry.at, entry.name, entry.id)), missed
 
     def wants(self, entry: HistoryEntry) -> bool:
         """Tell whether the webhook is told of an entry."""
@@ -193,12 +216,23 @@ class Courier:
             with self._only_one(0.0) as mine:
                 if not mine:
                     return Rest(BUSY_S, busy=True)
-                listed = self._source.models() if names is None else sorted(names)
-                return self._round(listed, now=False)
+                began = time.monotonic()
+                if names is not None and not self._others_may_have_left(began):
+                    return self._round(sorted(names), now=False)
+                rest = self._round(self._source.models(), now=False)
+                if rest.pause_s is None:
+                    self._all_seen_at = began
+                return rest
         except Exception as exc:  # noqa: BLE001 - a thread of its own, whose life goes on
             if not self._stopping:
-                logger.warning("Webhook %s cannot be served: %s", self.webhook.shown, exc)
+                why = self._redact(str(exc))
+                logger.warning("Webhook %s cannot be served: %s", self.webhook.shown, why)
             return Rest(TROUBLE_S)
+
+    def _others_may_have_left(self, now: float) -> bool:
+        # What another process tried in vain holds up this one's messages too.
+        late = now - self._all_seen_at >= LOOK_S
+        return late or bool(self._outbox.tried(self.webhook.id))
 
     # One round, while no other process is at it.
 
@@ -206,7 +240,8 @@ class Courier:
         if self._outbox.disabled(self.webhook.id):
             return Rest()
         tried = self._outbox.tried(self.webhook.id)
-        for entry in self.queue(names):
+        queue, missed = self._queued(names)
+        for entry in queue:
             if self._halted:
                 return Rest(0.0)
             if not self.wants(entry):
@@ -217,13 +252,16 @@ class Courier:
             rest = Rest(wait) if wait else self._try(entry, before)
             if rest is not None:
                 return rest
-        return Rest()
+        return Rest(TROUBLE_S) if missed else Rest()
 
     def _try(self, entry: HistoryEntry, before: Tried | None) -> Rest | None:
         """Post an entry; return how to rest, or nothing where the next one may follow."""
-        answer = self._post(entry)
+        key = (entry.name, entry.id)
+        answer = Answer() if key in self._taken else self._post(entry)
         if not answer.error:
-            self._outbox.done(self.webhook.id, entry.name, entry.id, delivered=True)
+            self._taken.add(key)
+            self._outbox.done(self.webhook.id, *key, delivered=True)
+            self._taken.discard(key)
             return None
         what = self._after(before, entry, answer)
         if answer.status == GONE:
@@ -299,10 +337,11 @@ def message(entry: HistoryEntry) -> bytes:
         "data": data,
     }
     body = _encoded(said)
-    if len(body) > LONGEST_BODY and data["decision"]:
-        data["decision"]["evidence"] = {}
-        data["shortened"] = True
-        body = _encoded(said)
+    for shorten in (_without_evidence, _with_short_texts):
+        if len(body) > LONGEST_BODY:
+            shorten(data)
+            data["shortened"] = True
+            body = _encoded(said)
     return body
 
 
@@ -311,6 +350,22 @@ def message_id(entry: HistoryEntry) -> str:
     # No full stop may be in it: the signature is of "id.timestamp.body".
     when = int(entry.at.timestamp() * 1_000_000)
     return f"{entry.name.replace('.', '~')}:{entry.id}:{when}"
+
+
+def _without_evidence(data: dict[str, Any]) -> None:
+    if data["decision"]:
+        data["decision"]["evidence"] = {}
+
+
+def _with_short_texts(data: dict[str, Any]) -> None:
+    data["details"] = {}
+    data["why"] = _short(data["why"])
+    if data["decision"]:
+        data["decision"]["reasons"] = [_short(each) for each in data["decision"]["reasons"]]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def _encoded(said: Any) -> bytes:

@@ -69,10 +69,13 @@ def verify(
 ) -> dict[str, Any]:
     """Verify a message that a webhook received, and return what it says.
 
-    A message may come twice: drop one whose ``webhook-id`` is known already.
+    A message may come twice: drop one whose ``webhook-id`` is known already, and keep the ids for
+    at least as long as `tolerance_s`. Within that time the signature does not tell a message that
+    was sent again by somebody who has seen it.
 
     Args:
-        headers: Of the request, in upper or lower case.
+        headers: Of the request, in upper or lower case. A request that has one of the three headers
+            twice is refused, since it is not known which of them the receiver looks at.
         body: Of the request, byte by byte as it was received.
         secret: The webhook's secret; several while one takes the place of another.
         tolerance_s: How old the message may be, or how far the sender's clock ahead.
@@ -81,22 +84,24 @@ def verify(
     Raises:
         InvalidInput: If it is not signed with the secret, or too old.
     """
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise InvalidInput(
+            f"The body is a {type(body).__name__}. What is signed are the bytes of the request, "
+            "before anything decodes them."
+        )
     keys = [secret_bytes(each) for each in ([secret] if isinstance(secret, str) else secret)]
-    given = {str(name).lower(): value for name, value in headers.items()}
-    missing = [name for name in (ID, TIMESTAMP, SIGNATURE) if not given.get(name)]
-    if missing:
-        raise InvalidInput(f"The message has no {' and no '.join(missing)}.")
+    given = _once(headers)
     stamp = given[TIMESTAMP]
     if not _SECONDS.match(stamp):
         raise InvalidInput("The message's webhook-timestamp is no number of seconds.")
     known = [_signature(key, given[ID], stamp, body).encode() for key in keys]
-    offered = [each.encode() for each in given[SIGNATURE].split(" ")[:_MOST]]
+    offered = [each.encode(errors="replace") for each in given[SIGNATURE].split(" ")[:_MOST]]
     # Every pair is compared, so that the time taken tells nothing.
     matches = [hmac.compare_digest(one, other) for one in known for other in offered]
     if not any(matches):
         raise InvalidInput("The message is not signed with the secret.")
     apart = clock() - int(stamp)
-    if abs(apart) > tolerance_s:
+    if not abs(apart) <= tolerance_s:  # Nothing is within a tolerance of NaN.
         when = "ago" if apart > 0 else "ahead of this clock"
         raise InvalidInput(f"The message was sent {abs(apart):.0f} seconds {when}.")
     try:
@@ -108,6 +113,21 @@ def verify(
     return said
 
 
+def _once(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the three headers by their names. Some mappings yield one that came twice, twice."""
+    found: dict[str, list[str]] = {ID: [], TIMESTAMP: [], SIGNATURE: []}
+    for name, value in headers.items():
+        if (lower := str(name).lower()) in found:
+            found[lower].append(str(value))
+    missing = [name for name, values in found.items() if not any(values)]
+    if missing:
+        raise InvalidInput(f"The message has no {' and no '.join(missing)}.")
+    for name, values in found.items():
+        if len(values) > 1:
+            raise InvalidInput(f"The message has {len(values)} headers {name}, and may have one.")
+    return {name: values[0] for name, values in found.items()}
+
+
 def _signature(key: bytes, id: str, stamp: str, body: bytes) -> str:
-    content = f"{id}.{stamp}.".encode() + body
+    content = f"{id}.{stamp}.".encode(errors="surrogatepass") + body
     return "v1," + base64.b64encode(hmac.digest(key, content, hashlib.sha256)).decode()

@@ -24,11 +24,23 @@ if TYPE_CHECKING:
 
     Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# Beside the link-local ones: where clouds tell a machine its own credentials.
-METADATA: Final = frozenset(
-    ipaddress.ip_address(each) for each in ("100.100.100.200", "192.0.0.192", "fd00:ec2::254")
+# Beside the link-local ones: where clouds tell a machine its own credentials. In this order:
+# Alibaba, Oracle, Azure, AWS (instances, and pods of EKS), Google, Scaleway.
+METADATA: Final = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        "100.100.100.200/32",
+        "192.0.0.192/32",
+        "168.63.129.16/32",
+        "fd00:ec2::/32",
+        "fd20:ce::254/128",
+        "fd00:42::42/128",
+    )
 )
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# Prefixes of addresses of version 6 that end with one of version 4: NAT64, and the oldest form.
+_ENDS_WITH_V4: Final = tuple(
+    ipaddress.IPv6Network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")
+)
 # So much of an answer is read, so that the server can finish it. Nothing is done with it.
 _READ: Final = 1 << 16
 LONGEST_PAUSE_S: Final = 86_400.0
@@ -57,6 +69,9 @@ def post(webhook: Webhook, headers: Mapping[str, str], body: bytes) -> Answer:
     except TimeoutError:
         return Answer(error=f"no answer within {webhook.timeout_s:g} seconds")
     except Exception as exc:  # noqa: BLE001 - whatever happened on the way, it was not delivered
+        if isinstance(exc, http.client.HTTPException) and not isinstance(exc, OSError):
+            # These quote the answer, and an answer may quote the path, which may be a secret.
+            return Answer(error=f"the answer is not HTTP ({type(exc).__name__})")
         return Answer(error=f"{type(exc).__name__}: {exc}"[:300])
 
 
@@ -71,14 +86,17 @@ def _posted(webhook: Webhook, headers: Mapping[str, str], body: bytes, deadline:
             error=f"the host is at {refused[0]}, a link-local or metadata address; "
             "allow_link_local = true would allow it"
         )
-    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(host, port)
+    context = ssl.create_default_context() if secure else None
+    connection = (
+        http.client.HTTPSConnection(host, port, context=context)
+        if context
+        else http.client.HTTPConnection(host, port)
+    )
     plain = _connected(addresses, deadline)
     try:
         connection.sock = plain
-        if secure:
+        if context:
             plain.settimeout(_left(deadline))  # Of the whole handshake.
-            context = ssl.create_default_context()
             connection.sock = context.wrap_socket(plain, server_hostname=host)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         sent = {
@@ -139,7 +157,9 @@ def _connected(addresses: list[Any], deadline: float) -> socket.socket:
 def _is_own(address: tuple[Any, ...]) -> bool:
     """Tell whether an address leads to the machine's neighbours or its cloud's metadata."""
     plain = ipaddress.ip_address(str(address[0]).partition("%")[0])
-    return any(each.is_link_local or each in METADATA for each in _meant(plain))
+    return any(
+        each.is_link_local or any(each in network for network in METADATA) for each in _meant(plain)
+    )
 
 
 def _meant(address: Address) -> Iterator[Address]:
@@ -147,7 +167,7 @@ def _meant(address: Address) -> Iterator[Address]:
     yield address
     if isinstance(address, ipaddress.IPv6Address):
         inner = [address.ipv4_mapped, address.sixtofour]
-        if address in _NAT64:
+        if any(address in prefix for prefix in _ENDS_WITH_V4):
             inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         yield from (each for each in inner if each is not None)
 
