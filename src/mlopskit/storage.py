@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -20,6 +21,8 @@ from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 CHUNK: Final = 1 << 20
 _ZEROS: Final = bytes(CHUNK)
@@ -126,6 +129,7 @@ class Blobs:
         """Store bytes, or a copy of a file, and return their digest and their size in bytes.
 
         Durable before it returns. A file that changes while it is read is stored as it was read.
+        What is here already is read once, and stored anew if the disk has spoiled it.
 
         Args:
             source: The bytes, or the path of a file. Holes of a sparse file stay holes.
@@ -156,7 +160,7 @@ class Blobs:
                     if digest and found != digest:
                         raise IntegrityError(_named(source), digest, found)
                     path = self.path(found)
-                    if _holds(path, size):
+                    if _holds(path, size, found):
                         return found, size
                     file.flush()
                     os.fsync(file.fileno())
@@ -174,7 +178,7 @@ class Blobs:
         if not stat.S_ISREG(state.st_mode) or writable or state.st_uid != os.geteuid():
             return None
         path = self.path(digest)
-        if _holds(path, state.st_size):
+        if _holds(path, state.st_size, digest):
             return state.st_size
         name = self.root / f".{uuid.uuid4().hex}.part"
         try:
@@ -336,11 +340,15 @@ def _hole(file: IO[bytes]) -> int:
     return there - here
 
 
-def _holds(path: Path, size: int) -> bool:
+def _holds(path: Path, size: int, digest: str) -> bool:
+    """Tell whether a file has these bytes; one that a disk has spoiled is to be stored anew."""
     try:
-        return path.stat().st_size == size
+        if path.stat().st_size == size and digest_of(path) == digest:
+            return True
     except FileNotFoundError:
         return False
+    logger.warning("%s is not what was stored under its name; it is stored anew.", path)
+    return False
 
 
 def _named(source: Path | bytes) -> str:

@@ -16,7 +16,7 @@ from mlopskit.registry.standing import NativeModel, NativeVersion, Standing
 from mlopskit.storage import Blobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
     from mlopskit.registry.blobs import Manifest
@@ -164,5 +164,7 @@ class ShelfRegistry(ChronicledRegistry):
     def _fetch(self, version: ModelVersion, manifest: Manifest, folder: Path) -> None:
         blobs.fetch(self.blobs, manifest, folder, version.name)
 
-    def _collect(self, keep: Collection[str], *, dry_run: bool) -> list[Removed]:
+    def _collect(
+        self, keep: Collection[str], going: Mapping[str, Collection[int]], *, dry_run: bool
+    ) -> list[Removed]:
         return blobs.collect(self.blobs, (), keep, dry_run=dry_run)

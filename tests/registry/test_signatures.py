@@ -65,3 +65,10 @@ def test_a_series_keeps_its_name() -> None:
 def test_what_has_no_rows_is_refused(given: Any) -> None:
     with pytest.raises(InvalidInput):
         infer_signature(given)
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([[1, 2]], columns=["a", "a"])
+
+    with pytest.raises(InvalidInput, match="one name"):
+        infer_signature(frame)

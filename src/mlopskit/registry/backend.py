@@ -14,7 +14,7 @@ from mlopskit.registry.references import Ref, parsed
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from mlopskit.registry.blobs import Manifest
@@ -170,11 +170,14 @@ class RegistryBackend(Tool):
         """Return the bytes of a kind that are kept beside a version."""
 
     @abstractmethod
-    def _collect(self, keep: Collection[str], *, dry_run: bool) -> list[Removed]:
+    def _collect(
+        self, keep: Collection[str], going: Mapping[str, Collection[int]], *, dry_run: bool
+    ) -> list[Removed]:
         """Remove the bytes that nothing needs, and return what was, or would be, removed.
 
         Args:
             keep: The digests of the manifests whose files stay, and which stay themselves.
+            going: The versions of each model that a dry run left and that count as deleted.
             dry_run: Remove nothing.
         """
 

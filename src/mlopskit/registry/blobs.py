@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlopskit.errors import IntegrityError, InvalidModel, NotFound
+from mlopskit.errors import IntegrityError, InvalidModel, NotFound, StorageError
 from mlopskit.names import check_path
 from mlopskit.registry.entities import Removed, Signature
 from mlopskit.storage import digest_of, disk_errors
@@ -114,14 +115,19 @@ def read(text: bytes, what: str) -> Manifest:
 def files_of(source: Path) -> list[tuple[str, Path]]:
     """Return the files of a file or a folder with their paths in the version, sorted.
 
+    A link is followed where it is the source itself, and refused inside a folder.
+
     Raises:
         NotFound: If there is nothing at the path.
         InvalidName: If a file has a name that not every system can keep.
-        InvalidModel: If a folder is empty, or holds a link or anything else that is not a file.
+        InvalidModel: If the source is a device or the like, or a folder that is empty, or holds a
+            link or anything else that is not a file.
     """
     if source.is_file():
         return [(check_path("file of a model", source.name), source)]
     if not source.is_dir():
+        if source.exists():
+            raise InvalidModel(f"{source} is neither a file nor a folder; a model is one of them.")
         raise NotFound("file or folder", str(source))
     found = sorted(
         (check_path("file of a model", path.relative_to(source).as_posix()), path)
@@ -142,6 +148,9 @@ def store(
         blobs: Where.
         files: The path of each in the version, and where it lies now.
         told: Is given how many bytes are stored, and how many there are.
+
+    Raises:
+        StorageError: If a file changes while it is read, or cannot be read or stored.
     """
     kept = []
     total = sum(path.stat().st_size for _, path in files) if told else 0
@@ -154,9 +163,31 @@ def store(
             if told is not None:
                 told(done, total)
 
-        digest, size = blobs.put(path, told=more if told else None)
+        with steady(path):
+            digest, size = blobs.put(path, told=more if told else None)
         kept.append(ManifestFile(path=name, size=size, sha256=digest))
     return tuple(kept)
+
+
+@contextmanager
+def steady(path: Path) -> Iterator[None]:
+    """See that a file is the same before and after it is read.
+
+    Raises:
+        StorageError: If it is not, or cannot be read.
+    """
+    before = _state(path)
+    yield
+    if _state(path) != before:
+        raise StorageError(
+            f"{path} changed while it was stored. Register it once nobody writes to it."
+        )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    with disk_errors(path):
+        found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def fetch(blobs: Blobs, manifest: Manifest, folder: Path, what: str) -> None:

@@ -24,7 +24,7 @@ from mlopskit.storage import Blobs, disk_errors, make_private_folder
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.details import Details
@@ -219,12 +219,16 @@ class LocalRegistry(Registry):
         what = f"version {version.version} of {version.name!r}"
         blobs.fetch(self._blobs, manifest, folder, what)
 
-    def _collect(self, keep: Iterable[str], *, dry_run: bool) -> list[Removed]:
+    def _collect(
+        self, keep: Iterable[str], going: Mapping[str, Collection[int]], *, dry_run: bool
+    ) -> list[Removed]:
         with self._bytes_stay(alone=True):
             needed: set[str] = set()
             for name in self._ledger.names():  # Some may be newer than the question.
+                gone = going.get(name, ())
                 with suppress(NotFound):
-                    needed |= {each.digest for each in self._ledger.versions(name)}
+                    there = self._ledger.versions(name)
+                    needed |= {each.digest for each in there if each.version not in gone}
             # Of a deleted version the files may have gone in a shorter window before.
             return blobs.collect(self._blobs, needed, set(keep) - needed, dry_run=dry_run)
 

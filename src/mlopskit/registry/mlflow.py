@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import tempfile
 import time
+import weakref
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,21 +31,20 @@ from mlopskit.errors import (
     UntrustedModel,
 )
 from mlopskit.hookspecs import hookimpl
-from mlopskit.names import check_path
-from mlopskit.registry import blobs, sources
+from mlopskit.registry import about, sources
 from mlopskit.registry import mlflow_layout as layout
 from mlopskit.registry.backend import login_name
 from mlopskit.registry.chronicle import ChronicledRegistry
 from mlopskit.registry.details import manifest_of
 from mlopskit.registry.entities import Removed, StageGraph
-from mlopskit.registry.mlflow_chronicle import MlflowChronicle, patiently
-from mlopskit.registry.mlflow_files import Files, new_folder, stored_name
-from mlopskit.registry.mlflow_projection import spare, steps
+from mlopskit.registry.flavors import mlflow_pyfunc
+from mlopskit.registry.mlflow_chronicle import MlflowChronicle, all_pages, patiently
+from mlopskit.registry.mlflow_files import Files, is_young, new_folder, stored_name
+from mlopskit.registry.mlflow_projection import steps
 from mlopskit.registry.standing import NativeModel
-from mlopskit.storage import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
@@ -188,15 +190,23 @@ class MlflowRegistry(ChronicledRegistry):
         if found.digest:
             return super().load(name, found.version, trusted)
         label = f"version {found.version} of {name!r}"
-        if not trusted:
+        if trusted is not True:
             raise UntrustedModel(label, "MLflow's models run whatever code they were saved with")
-        with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
-            manifest = self._verified(found, Path(scratch))
-            if not any(file.path == "MLmodel" for file in manifest.files):
-                raise InvalidModel(f"{label} is no model of MLflow's. Get it with download().")
-            from mlflow import pyfunc  # noqa: PLC0415 - takes a second
+        folder = Path(tempfile.mkdtemp(prefix="mlopskit-"))
+        try:
+            model = self._loaded(found, folder, label)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        # It may read its files whenever it predicts.
+        weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+        return model
 
-            return pyfunc.load_model(scratch)
+    def _loaded(self, version: ModelVersion, folder: Path, label: str) -> Any:
+        manifest = self._verified(version, folder)
+        if not any(file.path == "MLmodel" for file in manifest.files):
+            raise InvalidModel(f"{label} is no model of MLflow's. Get it with download().")
+        return mlflow_pyfunc.load(folder, label, trusted=True)
 
     # What the shared part is built on.
 
@@ -207,20 +217,20 @@ class MlflowRegistry(ChronicledRegistry):
     def _native_names(self) -> list[str]:
         with self._asking():
             client = self._client()
-            found = _all(
+            found = all_pages(
                 lambda token: client.search_registered_models(max_results=100, page_token=token)
             )
-            return sorted(each.name for each in found if layout.is_model(each.name))
+            return sorted(each.name for each in found if about.is_model(each.name))
 
     def _native_models(self) -> dict[str, NativeModel]:
         with self._asking():
             client = self._client()
             models = {
                 each.name: each
-                for each in _all(
+                for each in all_pages(
                     lambda token: client.search_registered_models(max_results=100, page_token=token)
                 )
-                if layout.is_model(each.name)
+                if about.is_model(each.name)
             }
             versions: dict[str, list[MlflowVersion]] = {name: [] for name in models}
             for each in self._search(None):
@@ -256,8 +266,12 @@ class MlflowRegistry(ChronicledRegistry):
 
     def _search(self, which: str | None) -> list[MlflowVersion]:
         client = self._client()
-        found = _all(
-            lambda token: client.search_model_versions(which, max_results=PAGE, page_token=token)
+        # In MLflow's own order one that is changed meanwhile would move to a page that was read.
+        order = ["name ASC", "version_number ASC"]
+        found = all_pages(
+            lambda token: client.search_model_versions(
+                which, max_results=PAGE, order_by=order, page_token=token
+            )
         )
         return [self._seen(each) for each in found]
 
@@ -372,37 +386,25 @@ class MlflowRegistry(ChronicledRegistry):
             name = stored_name(file.path) if version.digest else file.path
             files.get(name, folder / file.path, file.sha256)
 
-    # What others registered has no manifest, and what is made of its files verifies nothing.
-
-    def _verified(self, version: ModelVersion, folder: Path) -> Manifest:
-        if version.digest:
-            return super()._verified(version, folder)
-        self._refuse_unsigned(f"version {version.version} of {version.name!r}")
+    def _foreign_files(
+        self, version: ModelVersion
+    ) -> Iterator[tuple[str, Callable[[Path], object]]]:
         files = self._files(self._address(version))
         for path, _ in list(files.walk()):
-            files.get(path, folder / check_path("file of a model", path), path)
-        found = blobs.files_of(folder)
-        return blobs.Manifest(
-            flavor="folder",
-            files=tuple(
-                blobs.ManifestFile(path=name, size=path.stat().st_size, sha256=digest_of(path))
-                for name, path in found
-            ),
-        )
+            yield path, partial(files.get, path, digest="what others registered")
 
-    def _read_manifest(self, version: ModelVersion) -> Manifest:
-        if version.digest:
-            return super()._read_manifest(version)
-        with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
-            return self._verified(version, Path(scratch))
-
-    def _collect(self, keep: Collection[str], *, dry_run: bool) -> list[Removed]:
+    def _collect(
+        self, keep: Collection[str], going: Mapping[str, Collection[int]], *, dry_run: bool
+    ) -> list[Removed]:
         removed = []
         for name, address in sorted(self._own.roots().items()):
             files = self._files(address)
             there = files.folders()
             standing = self._standing(name)  # After the folders, so that it knows what they are of.
-            for folder in sorted(spare(standing, there, keep, datetime.now(UTC))):
+            now, gone = datetime.now(UTC), going.get(name, ())
+            for folder in there:
+                if not standing.is_spare(folder, keep, young=is_young(folder, now), going=gone):
+                    continue
                 place = f"{layout.MODELS}/{folder}"
                 removed += files.told_of(place)
                 if not dry_run:
@@ -439,18 +441,6 @@ class MlflowRegistry(ChronicledRegistry):
                     client.get_model_version_download_uri(version.name, str(version.version))
                 )
         return self._addresses[key]
-
-
-def _all(ask: Callable[[str | None], Any]) -> list[Any]:
-    """Return what is on all pages of an answer."""
-    found: list[Any] = []
-    token = None
-    while True:
-        page = ask(token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 @hookimpl

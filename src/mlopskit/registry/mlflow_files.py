@@ -24,7 +24,7 @@ from requests import HTTPError, RequestException
 from mlopskit.errors import BackendError, IntegrityError, MlopskitError, StorageError, Unavailable
 from mlopskit.redaction import Redactor
 from mlopskit.registry import blobs
-from mlopskit.registry.blobs import ManifestFile
+from mlopskit.registry.blobs import ManifestFile, steady
 from mlopskit.registry.entities import Removed
 from mlopskit.registry.mlflow_layout import FILES, MANIFEST, MODELS
 from mlopskit.storage import digest_of, disk_errors
@@ -161,23 +161,14 @@ class Files:
 
     def _put_one(self, folder: str, name: str, path: Path) -> ManifestFile:
         stored = PurePosixPath(folder, stored_name(name))
-        with disk_errors(path):
-            before = path.stat()
-            digest = digest_of(path)
-        with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
-            link = Path(scratch, stored.name)
-            os.symlink(path.absolute(), link)
-            with self._asking():
-                self._store.log_artifact(str(link), str(stored.parent))
-        with disk_errors(path):
-            after = path.stat()
-        if (before.st_mtime_ns, before.st_size, before.st_ino) != (
-            after.st_mtime_ns,
-            after.st_size,
-            after.st_ino,
-        ):
-            raise StorageError(f"{path} was changed while it was stored. No version was made.")
-        return ManifestFile(path=name, size=before.st_size, sha256=digest)
+        with steady(path):
+            digest, size = digest_of(path), path.stat().st_size
+            with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
+                link = Path(scratch, stored.name)
+                os.symlink(path.absolute(), link)
+                with self._asking():
+                    self._store.log_artifact(str(link), str(stored.parent))
+        return ManifestFile(path=name, size=size, sha256=digest)
 
     def _check_sizes(self, folder: str, kept: Sequence[ManifestFile]) -> None:
         found = {path.removeprefix(folder + "/"): size for path, size in self.walk(folder)}

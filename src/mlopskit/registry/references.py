@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -26,8 +27,8 @@ def parsed(ref: Ref, stages: StageGraph) -> Ref:
     """
     if isinstance(ref, bool):
         raise InvalidName("version", ref, "a bool is no number")
-    if isinstance(ref, int):
-        return _number(ref)
+    if not isinstance(ref, str) and hasattr(ref, "__index__"):  # NumPy's integers too.
+        return _number(operator.index(ref))
     check_label("version", ref)
     if ref.isascii() and ref.isdigit():
         return _number(int(ref)) if len(ref) < 20 else _number(HIGHEST + 1)

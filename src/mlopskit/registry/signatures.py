@@ -149,6 +149,8 @@ def _frame(given: Any, name: str) -> tuple[TensorSpec, ...]:
             f"A signature cannot be read off a {type(given).__name__}. Pass a frame, an array, or "
             "a mapping from name to array."
         ) from exc
+    except nw.exceptions.DuplicateError as exc:
+        raise InvalidInput(f"Columns of the {name}s have one name: {exc}") from exc
     if isinstance(frame, nw.Series):
         return (TensorSpec(name=frame.name or name, dtype=_word(frame.dtype)),)
     schema = frame.collect_schema()

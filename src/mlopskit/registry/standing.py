@@ -16,7 +16,7 @@ from mlopskit.registry.entities import HistoryEntry, RegisteredModel
 from mlopskit.registry.lines import Edit, Line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from mlopskit.registry.entities import Action, ModelVersion, StageGraph
@@ -227,6 +227,58 @@ class Standing:
         """For each stage but the first that is not empty, the version that entered it last."""
         return {stage: v for v, stage in self.stages.items() if stage != self._graph.initial}
 
+    def aliases_to_show(self) -> tuple[dict[str, int], set[str]]:
+        """Return what aliases shall be in a tool that has an alias for a stage, and which may not.
+
+        The first stage and the one that takes displaced versions have none.
+
+        Returns:
+            The version of each alias; and all that mlopskit ever set, where the tool follows it.
+        """
+        wanted = dict(self.aliases)
+        ruled = {entry.alias for entry in self.written if entry.alias is not None}
+        if has_moved(self.written):
+            unshown = (self._graph.initial, self._graph.retired)
+            wanted |= {k: v for k, v in self.holders.items() if k not in unshown}
+            ruled |= set(self._graph.order)
+        return wanted, ruled
+
+    def is_spare(
+        self, mark: str, keep: Collection[str], *, young: bool, going: Collection[int] = ()
+    ) -> bool:
+        """Tell whether nothing needs the bytes that were stored for a version.
+
+        Those of a deleted version, and those that a registration left that was killed. What others
+        deleted with the tool's own means is not taken for deleted: that the tool does not show a
+        version is no proof.
+
+        Args:
+            mark: The mark that the version has, or would have.
+            keep: The digests of the manifests whose files stay.
+            young: Whether the registration may still be at it.
+            going: The numbers of versions that are there, and are to be deleted.
+        """
+        if mark not in self._marks:
+            return not young
+        number, deleted = self._marks[mark]
+        if number in going and number in self.versions:
+            deleted = self.versions[number].digest
+        return deleted is not None and deleted not in keep
+
+    @cached_property
+    def _marks(self) -> dict[str, tuple[int, str | None]]:
+        """The marks of all versions that ever were: number, and digest if it was deleted."""
+        found: dict[str, tuple[int, str | None]] = {}
+        for entry in self.entries:
+            if entry.version is None:
+                continue
+            if entry.action == "registered":
+                found[str(entry.details.get(MARK))] = (entry.version, None)
+            elif entry.action == "deleted":
+                gone = (entry.version, str(entry.details.get("digest", "")))
+                found |= {mark: gone for mark, (v, _) in found.items() if v == entry.version}
+        return found
+
     @property
     def model(self) -> RegisteredModel | None:
         """The model; None if no version of it is there."""
@@ -260,6 +312,11 @@ class Standing:
 def edit_of(entry: HistoryEntry) -> Edit:
     """Return what an entry says was edited."""
     return Edit(entry.details.get("description"), entry.details.get("tags") or {})
+
+
+def has_moved(written: Iterable[HistoryEntry]) -> bool:
+    """Tell whether mlopskit moved a version: before that, the tool's own stages count."""
+    return any(entry.action in MOVED and not entry.details.get(IMPORTED) for entry in written)
 
 
 def aliases_of(entries: Iterable[HistoryEntry]) -> dict[str, int]:
@@ -317,7 +374,7 @@ def _due_moves(
     graph: StageGraph,
     now: datetime,
 ) -> list[Past]:
-    if any(e.action in MOVED and not e.details.get(IMPORTED) for e in written):
+    if has_moved(written):
         return []
     known = moves.stages_of(written)
     gone = {entry.version for entry in written if entry.action == "deleted"}

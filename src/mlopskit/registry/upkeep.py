@@ -251,6 +251,7 @@ class Upkeep(RegistryBackend):
         since = datetime.now(UTC) - window
         names: list[str] = []
         keep: set[str] = set()
+        going: dict[str, set[int]] = {}
         for model in self._all_models():
             entries, versions = self._known_of(model)
             spare = self._spare(versions, held_since(entries, since, self._unheld), since)
@@ -258,7 +259,7 @@ class Upkeep(RegistryBackend):
             if free and not dry_run:
                 why = f"Not among the last {keep_last}."
                 self._delete_versions(model, [version.version for version in free], why)
-            gone = {version.version for version in free}
+            gone = going[model] = {version.version for version in free}
             names += [f"{model}/{number}" for number in sorted(gone)]
             # With consent given by `keep_last` their bytes go at once: none was held in the window.
             keep |= {version.digest for version in versions if version.version not in gone}
@@ -267,7 +268,7 @@ class Upkeep(RegistryBackend):
                 for entry in entries
                 if entry.action == "deleted" and entry.at > since and entry.version not in gone
             }
-        removed = self._collect(keep - {""}, dry_run=dry_run)
+        removed = self._collect(keep - {""}, going, dry_run=dry_run)
         return Collection(dry_run=dry_run, versions=tuple(names), removed=tuple(removed))
 
     def _spare(

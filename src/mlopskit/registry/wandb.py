@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import wandb
@@ -31,8 +30,7 @@ from mlopskit.errors import (
     Unsupported,
 )
 from mlopskit.hookspecs import hookimpl
-from mlopskit.names import check_path
-from mlopskit.registry import blobs
+from mlopskit.registry import about, blobs
 from mlopskit.registry import wandb_layout as layout
 from mlopskit.registry import wandb_questions as questions
 from mlopskit.registry.backend import login_name
@@ -45,11 +43,12 @@ from mlopskit.registry.wandb_artifacts import Artifacts, Collection
 from mlopskit.registry.wandb_chronicle import ENTRIES, HISTORY, RUN, WandbChronicle
 from mlopskit.registry.wandb_contents import Content
 from mlopskit.registry.wandb_projection import spare, steps
-from mlopskit.storage import digest_of, disk_errors
+from mlopskit.storage import disk_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Collection as Some
+    from pathlib import Path
 
     from mlopskit.registry.base import Registry
     from mlopskit.registry.blobs import Manifest
@@ -149,7 +148,13 @@ class WandbRegistry(ChronicledRegistry):
         self._given_url = base_url or os.environ.get("WANDB_BASE_URL")
         self._api = Api(self.base_url, api_key, connect_timeout_s)
         self._artifacts = Artifacts(self._api)
-        self._own = WandbChronicle(self.actor, self._artifacts, self._source_project)
+        self._own = WandbChronicle(
+            self.actor,
+            self._artifacts,
+            self._source_project,
+            self._registry_place,
+            self._is_registry,
+        )
         self._entity: str | None = self._given_entity
         self._org_entity: str | None = None
         self._is_there = False
@@ -179,7 +184,7 @@ class WandbRegistry(ChronicledRegistry):
         """`wandb.Api` of the server. Its first question starts W&B's service."""
         pid = os.getpid()
         if pid not in self._clients:
-            self._api.ask(questions.VIEWER)  # W&B's own client would ask for a key on the terminal.
+            self._viewer()  # W&B's own client would ask for a key on the terminal.
             try:
                 self._clients[pid] = wandb.Api(
                     overrides={"base_url": self.base_url}, api_key=self._api.key()
@@ -192,7 +197,7 @@ class WandbRegistry(ChronicledRegistry):
 
     def ping(self, timeout_s: float = 5.0) -> None:
         """Ask the server who we are."""
-        self._api.ask(questions.VIEWER, timeout_s=timeout_s)
+        self._viewer(timeout_s)
 
     def close(self) -> None:
         """Do nothing: every request has a connection of its own."""
@@ -206,7 +211,7 @@ class WandbRegistry(ChronicledRegistry):
     def _native_names(self) -> list[str]:
         where = self._linked("")
         names = self._artifacts.names(where.entity, where.project, layout.TYPE)
-        return sorted(name for name in names if layout.is_model(name))
+        return sorted(name for name in names if about.is_model(name))
 
     def _native_model(self, name: str) -> NativeModel:
         where = self._linked(name)
@@ -236,7 +241,7 @@ class WandbRegistry(ChronicledRegistry):
         self._check_registry()
         kept, contents = _read(package)
         manifest = manifest_of(package, kept, signature)
-        whole = layout.about(manifest, details.lineage(package), details, self.actor)
+        whole = layout.text(manifest, details.lineage(package), details, self.actor)
         source = Collection(*self._source_project(), name)
         made = self._artifacts.put(
             source,
@@ -282,14 +287,12 @@ class WandbRegistry(ChronicledRegistry):
         if not isinstance(shown, layout.Shown):
             return False
         asked, refused = False, None
-        for step in steps(self._api, self._linked(standing.name), standing, shown, self.stages):
+        for step in steps(self._api, self._linked(standing.name), standing, shown):
             asked = True
             try:
                 step()
-            except (
-                Refused,
-                Clash,
-            ) as exc:  # Protected aliases are for some only; the rest is for all.
+            except (Refused, Clash) as exc:
+                # Protected aliases are for some only; the rest is for all.
                 refused = refused or exc
         if refused is not None:
             raise refused
@@ -300,60 +303,41 @@ class WandbRegistry(ChronicledRegistry):
         return self._artifacts.read(where, version.version - 1, layout.MANIFEST, version.digest)
 
     def _fetch(self, version: ModelVersion, manifest: Manifest, folder: Path) -> None:
-        addresses = self._artifacts.addresses(self._linked(version.name), version.version - 1)
+        addresses = self._addresses(version)
         for file in manifest.files:
-            self._get_file(version, addresses, file.path, folder, file.sha256)
+            what = f"The file {file.path!r} of version {version.version} of {version.name!r}"
+            if file.path not in addresses:
+                raise IntegrityError(what, file.sha256, "missing")
+            self._get_file(addresses[file.path], what, folder / file.path)
 
-    def _get_file(
-        self,
-        version: ModelVersion,
-        addresses: Mapping[str, str],
-        path: str,
-        folder: Path,
-        digest: str,
-    ) -> None:
-        what = f"The file {path!r} of version {version.version} of {version.name!r}"
-        if path not in addresses:
-            raise IntegrityError(what, digest, "missing")
-        target = folder / path
+    def _foreign_files(
+        self, version: ModelVersion
+    ) -> Iterator[tuple[str, Callable[[Path], object]]]:
+        for path, address in self._addresses(version).items():
+            what = f"The file {path!r} of version {version.version} of {version.name!r}"
+            yield path, partial(self._get_file, address, what)
+
+    def _addresses(self, version: ModelVersion) -> Mapping[str, str]:
+        return self._artifacts.addresses(self._linked(version.name), version.version - 1)
+
+    def _get_file(self, address: str, what: str, target: Path) -> None:
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            save(self._api.fetch(addresses[path], what), target)
+            save(self._api.fetch(address, what), target)
 
-    # What others linked has no manifest, and what is made of its files verifies nothing.
-
-    def _verified(self, version: ModelVersion, folder: Path) -> Manifest:
-        if version.digest:
-            return super()._verified(version, folder)
-        self._refuse_unsigned(f"version {version.version} of {version.name!r}")
-        addresses = self._artifacts.addresses(self._linked(version.name), version.version - 1)
-        for path in addresses:
-            self._get_file(version, addresses, check_path("file of a model", path), folder, path)
-        found = blobs.files_of(folder)
-        return blobs.Manifest(
-            flavor="folder",
-            files=tuple(
-                blobs.ManifestFile(path=name, size=path.stat().st_size, sha256=digest_of(path))
-                for name, path in found
-            ),
-        )
-
-    def _read_manifest(self, version: ModelVersion) -> Manifest:
-        if version.digest:
-            return super()._read_manifest(version)
-        with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
-            return self._verified(version, Path(scratch))
-
-    def _collect(self, keep: Some[str], *, dry_run: bool) -> list[Removed]:
+    def _collect(
+        self, keep: Some[str], going: Mapping[str, Some[int]], *, dry_run: bool
+    ) -> list[Removed]:
         removed = []
         entity, project = self._source_project()
         for name in sorted(self._artifacts.names(entity, project, layout.TYPE)):
-            if not layout.is_model(name):
+            if not about.is_model(name):
                 continue
             source = Collection(entity, project, name)
             _, stored = self._artifacts.versions(source, layout.TYPE)
             standing = self._standing(name)  # After the artifacts, so that it knows what they are.
-            for each in spare(standing, stored, keep, datetime.now(UTC)):
+            gone = going.get(name, ())
+            for each in spare(standing, stored, keep, datetime.now(UTC), going=gone):
                 removed += self._told_of(source, each)
                 if not dry_run:
                     self._artifacts.delete(each["id"])
@@ -373,8 +357,26 @@ class WandbRegistry(ChronicledRegistry):
 
     def _source_project(self) -> tuple[str, str]:
         if self._entity is None:
-            self._entity = str(self._api.ask(questions.VIEWER)["viewer"]["entity"])
+            viewer = self._viewer()
+            if not viewer.get("entity"):
+                raise ConfigError(
+                    f"The W&B user {viewer.get('username')!r} has no default entity. Pass "
+                    f"entity=..., or a location such as 'team/{self.project}'."
+                )
+            self._entity = str(viewer["entity"])
         return self._entity, self.project
+
+    def _viewer(self, timeout_s: float | None = None) -> Json:
+        """Return who we are.
+
+        Raises:
+            Unavailable: If the server does not know.
+        """
+        found: Json | None = self._api.ask(questions.VIEWER, timeout_s=timeout_s).get("viewer")
+        if not found:
+            why = "it does not know the key; set WANDB_API_KEY, or run 'wandb login'"
+            raise Unavailable(self._api.name, why)
+        return found
 
     def _linked(self, name: str) -> Collection:
         """Return the collection of the registry that shows a model."""
@@ -382,12 +384,24 @@ class WandbRegistry(ChronicledRegistry):
             self._org_entity = self._find_organization(self._source_project()[0])
         return Collection(self._org_entity, PREFIX + self.registry, name)
 
+    def _registry_place(self) -> tuple[str, str]:
+        where = self._linked("")
+        return where.entity, where.project
+
+    def _is_registry(self, entity: str, project: str) -> bool:
+        said = self._api.ask(questions.REGISTRY, {"name": project, "entity": entity})
+        return bool((said.get("entity") or {}).get("project"))
+
     def _find_organization(self, entity: str) -> str:
         """Return the entity of the organization that an entity belongs to."""
         said = self._api.ask(questions.ORGANIZATION, {"entity": entity}).get("entity") or {}
         found = [said["organization"]] if said.get("organization") else []
         found += (said.get("user") or {}).get("organizations") or []
-        names = {each["name"]: str(each["orgEntity"]["name"]) for each in found}
+        names = {
+            each["name"]: str(each["orgEntity"]["name"])
+            for each in found
+            if each.get("orgEntity")  # An organization without one has no registries.
+        }
         if self._organization is not None:
             if self._organization in names:
                 return names[self._organization]
@@ -407,13 +421,14 @@ class WandbRegistry(ChronicledRegistry):
 
         Raises:
             NotFound: If it is not.
+            ConfigError: If the source project is another registry's.
         """
         if self._is_there:
             return
-        where = self._linked("")
-        said = self._api.ask(questions.REGISTRY, {"name": where.project, "entity": where.entity})
-        if not (said.get("entity") or {}).get("project"):
-            raise NotFound(f"registry of the W&B organization {where.entity!r}", self.registry)
+        entity, project = self._registry_place()
+        if not self._is_registry(entity, project):
+            raise NotFound(f"registry of the W&B organization {entity!r}", self.registry)
+        self._own.check_project()
         self._is_there = True
 
     def _about(self, where: Collection) -> Callable[[Json], bytes]:
@@ -435,7 +450,8 @@ def _read(package: Package) -> tuple[tuple[blobs.ManifestFile, ...], list[Conten
     kept, contents = [], []
     for name, path in package.files:
         digest = hashlib.sha256()
-        content = Content.of(name, path, digest.update)
+        with blobs.steady(path):
+            content = Content.of(name, path, digest.update)
         contents.append(content)
         kept.append(
             blobs.ManifestFile(path=name, size=content.size, sha256=f"sha256:{digest.hexdigest()}")

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.registry import wandb_layout as layout
 from mlopskit.registry import wandb_questions as questions
-from mlopskit.registry.standing import IMPORTED, MARK, MOVED, edit_of
+from mlopskit.registry.standing import edit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Collection as Some
     from datetime import datetime
 
-    from mlopskit.registry.entities import StageGraph
     from mlopskit.registry.standing import Standing
     from mlopskit.registry.wandb_api import Api
     from mlopskit.registry.wandb_artifacts import Collection
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
 YOUNG: Final = timedelta(days=1)
 
 
-def steps(
-    api: Api, where: Collection, standing: Standing, shown: Shown, stages: StageGraph
-) -> Iterator[Step]:
+def steps(api: Api, where: Collection, standing: Standing, shown: Shown) -> Iterator[Step]:
     """Yield the requests that are needed; none if everything is shown as it stands."""
     gone = {each.version.version for each in standing.deleted}
     for number in sorted(gone):
@@ -38,19 +35,12 @@ def steps(
             continue
         said = {"artifactID": shown.artifacts[number], "artifactPortfolioID": shown.id}
         yield partial(api.ask, questions.UNLINK, {"input": said})
-    yield from _aliases(api, where, standing, shown, stages)
+    yield from _aliases(api, where, standing, shown)
     yield from _texts(api, standing, shown)
 
 
-def _aliases(
-    api: Api, where: Collection, standing: Standing, shown: Shown, stages: StageGraph
-) -> Iterator[Step]:
-    wanted = dict(standing.aliases)
-    ruled = {entry.alias for entry in standing.written if entry.alias is not None}
-    if any(e.action in MOVED and not e.details.get(IMPORTED) for e in standing.written):
-        unshown = (stages.initial, stages.retired)
-        wanted |= {k: v for k, v in standing.holders.items() if k not in unshown}
-        ruled |= set(stages.order)
+def _aliases(api: Api, where: Collection, standing: Standing, shown: Shown) -> Iterator[Step]:
+    wanted, ruled = standing.aliases_to_show()
     gone = {each.version.version for each in standing.deleted}
     kept = {number for number in gone if shown.artifacts[number] == shown.last}
     for alias, version in wanted.items():
@@ -92,32 +82,29 @@ def _texts(api: Api, standing: Standing, shown: Shown) -> Iterator[Step]:
             yield partial(api.ask, questions.UPDATE, {"input": said})
 
 
-def spare(standing: Standing, stored: Iterable[Json], keep: Some[str], now: datetime) -> list[Json]:
+def spare(
+    standing: Standing,
+    stored: Iterable[Json],
+    keep: Some[str],
+    now: datetime,
+    *,
+    going: Some[int] = (),
+) -> list[Json]:
     """Return the artifacts that no version needs.
 
-    Those of deleted versions, and those that a registration left that was killed. What others
-    unlinked with W&B's own means is not taken for deleted: that W&B does not show a version is no
-    proof. What mlopskit did not store is never among them, nor what was linked last, whose link
-    would go with it.
+    What mlopskit did not store is never among them, nor what was linked last, whose link would go
+    with it.
     """
     shown = standing.native.details
     last = shown.last if isinstance(shown, layout.Shown) else ""
-    registered: dict[str, int] = {}
-    gone: dict[str, str] = {}
-    for entry in standing.entries:
-        if entry.version is None:
-            continue
-        if entry.action == "registered":
-            registered[str(entry.details.get(MARK))] = entry.version
-        elif entry.action == "deleted":
-            digest = str(entry.details.get("digest", ""))
-            gone |= {mark: digest for mark, v in registered.items() if v == entry.version}
-    found = []
-    for each in stored:
-        if each["id"] == last or layout.OWN not in layout.metadata_of(each):
-            continue
-        mark = each["id"]
-        left = mark not in registered and now - layout.time_of(each["createdAt"]) > YOUNG
-        if left or (mark in gone and gone[mark] not in keep):
-            found.append(each)
-    return found
+    return [
+        each
+        for each in stored
+        if each["id"] != last
+        and layout.OWN in layout.metadata_of(each)
+        and standing.is_spare(each["id"], keep, young=_is_young(each, now), going=going)
+    ]
+
+
+def _is_young(stored: Json, now: datetime) -> bool:
+    return now - layout.time_of(stored["createdAt"]) <= YOUNG

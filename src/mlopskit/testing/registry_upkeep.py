@@ -391,6 +391,26 @@ class RegistryUpkeep:
 
         assert (registry.download("other", 1, tmp_path / "out") / "weights.bin").is_file()
 
+    def test_a_dry_run_tells_all_that_would_go(self, registry: Registry, tmp_path: Path) -> None:
+        if "gc" not in registry.capabilities:
+            pytest.skip(registry.capabilities["gc"].note)
+        path = tmp_path / "weights.bin"
+        for letter in (b"a", b"b", b"c", b"b", b"d", b"e"):
+            path.write_bytes(letter * 100)
+            registry.register("churn", path)
+        registry.register("other", path)
+        registry.promote("churn", 2, "production")
+        registry.delete_version("churn", 5, consent=True)
+
+        for keep_last in (2, 1, 0):
+            planned = registry.gc(window=NOTHING, keep_last=keep_last)
+            done = registry.gc(window=NOTHING, keep_last=keep_last, dry_run=False)
+            assert done.versions == planned.versions
+            assert done.removed == planned.removed
+            assert (keep_last == 2) == ("churn/1" in done.versions)
+        out = registry.download("churn", 2, tmp_path / "out")
+        assert (out / "weights.bin").read_bytes() == b"b" * 100
+
     def test_what_is_held_is_not_collected(self, registry: Registry, source: Path) -> None:
         if "gc" not in registry.capabilities:
             pytest.skip(registry.capabilities["gc"].note)
