@@ -194,5 +194,7 @@ def test_a_label_is_three_numbers(
     with pytest.raises(InvalidInput, match="three numbers"):
         write_label(registry, "net", 1, label)
     registry.update_version("net", 1, tags={"label": label})
+    proposed = propose_label(registry, "net", 2)
+    assert (proposed.label, proposed.previous) == ("1.0.0", None)
     with pytest.raises(InvalidInput, match="version 1"):
-        propose_label(registry, "net", 2)
+        propose_label(registry, "net", 2, previous=1)

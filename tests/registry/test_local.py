@@ -15,8 +15,9 @@ import pytest
 
 from mlopskit import Kit
 from mlopskit.errors import ConfigError, Conflict, IntegrityError, NotFound, StorageError
-from mlopskit.registry.entities import Lineage, StageGraph
+from mlopskit.registry.entities import Lineage
 from mlopskit.registry.local import LocalRegistry
+from mlopskit.registry.stages import StageGraph
 from mlopskit.registry.tables import FINAL, KEPT
 from mlopskit.storage import Blobs
 from mlopskit.testing import RegistryContract
@@ -407,7 +408,7 @@ def test_the_moves_can_be_narrowed(home: Path, source: Path) -> None:
         ["a", "a"],
         ["a", "../b"],
         {"order": ["a", "b"], "limits": {"c": 1}},
-        {"order": ["a", "b"], "limits": {"b": 1}},
+        {"order": ["a", "b"], "limits": {"b": 1}, "displaced_to": "b"},
         {"limits": {"production": 0}},
         {"transitions": {"none": ["nowhere"]}},
         {"oder": ["a", "b"]},

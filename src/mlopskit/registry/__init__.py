@@ -16,7 +16,6 @@ from mlopskit.registry.entities import (
     RegisteredModel,
     Signature,
     SignatureChange,
-    StageGraph,
     TensorSpec,
     VersionComparison,
 )
@@ -43,6 +42,7 @@ from mlopskit.registry.labels import VersionLabel, propose_label, write_label
 from mlopskit.registry.signatures import compare_signatures, infer_signature
 from mlopskit.registry.signing import Verified
 from mlopskit.registry.slices import by_slice
+from mlopskit.registry.stages import StageGraph
 from mlopskit.registry.webhooks import DeadLetter, WebhookStatus
 
 __all__ = [

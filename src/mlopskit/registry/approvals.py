@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,7 +15,7 @@ from mlopskit.registry.lines import Line
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mlopskit.registry.entities import HistoryEntry
+    from mlopskit.registry.entities import HistoryEntry, ModelVersion
     from mlopskit.registry.references import Ref
 
 WEEK: Final = timedelta(days=7)
@@ -56,8 +57,7 @@ class Approvals(RegistryBackend):
         self._check_move(candidate, stage)
         if not check_text("why", why).strip():
             raise InvalidInput("A request needs a reason for those who decide: pass why.")
-        if expires_in <= timedelta(0):
-            raise InvalidInput(f"The request would expire in {expires_in}. Pass a longer time.")
+        expires_at = _after(expires_in)
         who = self._who(by)
         for _ in range(TRIES):
             entries = self.history(name)
@@ -65,8 +65,9 @@ class Approvals(RegistryBackend):
                 same = (known.version, known.stage) == (candidate.version, stage)
                 if same and known.status == "pending":
                     raise Conflict(
-                        f"Request {known.id} of {known.by!r} for version {known.version} of "
-                        f"{name!r} to enter {stage!r} is pending until {known.expires_at}."
+                        f"{known.by!r} has asked already that version {known.version} of {name!r} "
+                        f"may enter {stage!r}: request {known.id} is pending until "
+                        f"{_told(known.expires_at)}. Approve or reject that one."
                     )
             line = Line(
                 name,
@@ -75,7 +76,7 @@ class Approvals(RegistryBackend):
                 before=candidate.stage,
                 after=stage,
                 why=self.context.redactor.text(why),
-                details={"by": who, "expires_at": (_now() + expires_in).isoformat()},
+                details={"by": who, "expires_at": expires_at.isoformat()},
             )
             if (entry := self._note(line, entries[-1].id)) is not None:
                 return self._request(name, entry.id)
@@ -101,13 +102,15 @@ class Approvals(RegistryBackend):
 
         Args:
             name: The model's name.
-            request: The request's id.
-            by: Who approves; the registry's `actor` if left out.
+            request: The request's id, which `pending` tells; no version's number.
+            by: Who approves; the registry's `actor` if left out. Nobody proves a name here: give
+                people registries of their own, or let what knows them pass it.
             why: A reason for the history.
 
         Raises:
             NotFound: If there is no such model or request.
-            Conflict: If who approves is who asked, or the request is not pending.
+            Conflict: If who approves is who asked, whether by name or as the actor that wrote the
+                request down, or the request is not pending.
         """
         return self._decide_request(name, request, "approved", by, why)
 
@@ -131,15 +134,15 @@ class Approvals(RegistryBackend):
             entries = self.history(name)
             found = _found(requests_of(entries, _now()), name, request)
             if found.status != "pending":
-                by_whom = f" by {found.decided_by!r}" if found.decided_by else ""
                 raise Conflict(
-                    f"Request {request} of {name!r} is {found.status}{by_whom}, and cannot be "
-                    f"{action} any more. Ask again with request_approval()."
+                    f"Request {request} of {name!r} {_became(found)}, and cannot be {action} any "
+                    "more. Ask again with request_approval()."
                 )
-            if action == "approved" and who == found.by:
+            asked = next(entry for entry in entries if entry.id == request)
+            if action == "approved" and _person(who) in {_person(found.by), _person(asked.by)}:
                 raise Conflict(
-                    f"Request {request} of {name!r} was made by {who!r}, who cannot approve it. "
-                    "Another person has to."
+                    f"Request {request} of {name!r} was made by {found.by!r}, and {who!r} cannot "
+                    "approve it. Another person has to."
                 )
             line = Line(
                 name,
@@ -155,6 +158,16 @@ class Approvals(RegistryBackend):
 
     def _request(self, name: str, id: int) -> ApprovalRequest:
         return _found(requests_of(self.history(name), _now()), name, id)
+
+    def _lapsed(self, candidate: ModelVersion, stage: str, since: datetime) -> bool:
+        """Tell whether an approval that could be used at a time has expired since."""
+        return any(
+            (each.version, each.stage) == (candidate.version, stage)
+            and each.status == "expired"
+            and each.decided_by is not None
+            and each.expires_at >= since
+            for each in self.requests(candidate.name)
+        )
 
     def _who(self, by: str | None) -> str:
         who = self.actor if by is None else check_text("by", by).strip()
@@ -179,6 +192,10 @@ def requests_of(entries: Iterable[HistoryEntry], now: datetime) -> list[Approval
             for each in list(found.values()):
                 if _passed_by(each, entry):
                     found[each.id] = each.model_copy(update={"status": "used"})
+        elif entry.action in ("registered", "deleted"):  # It was asked for other bytes.
+            for each in list(found.values()):
+                if each.version == entry.version and each.status in ("pending", "approved"):
+                    found[each.id] = each.model_copy(update={"status": "outdated"})
     return [_expired(each) if _is_over(each, now) else each for each in found.values()]
 
 
@@ -222,6 +239,37 @@ def _found(requests: list[ApprovalRequest], name: str, id: int) -> ApprovalReque
         if each.id == id:
             return each
     raise NotFound(f"request of {name!r}", id, (str(each.id) for each in requests))
+
+
+def _became(request: ApprovalRequest) -> str:
+    """Say what became of a request that is no longer pending."""
+    if request.status == "expired":
+        return f"expired at {_told(request.expires_at)}"
+    if request.status == "used":
+        return f"was used when version {request.version} entered {request.stage!r}"
+    if request.status == "outdated":
+        return f"was for a version {request.version} that is no longer there"
+    return f"was {request.status} by {request.decided_by!r}"
+
+
+def _after(expires_in: timedelta) -> datetime:
+    if not isinstance(expires_in, timedelta):
+        raise InvalidInput(f"expires_in is {expires_in!r}. Pass a timedelta.")
+    if expires_in <= timedelta(0):
+        raise InvalidInput(f"The request would expire in {expires_in}. Pass a longer time.")
+    try:
+        return _now() + expires_in
+    except OverflowError as exc:
+        raise InvalidInput(f"The request would expire in {expires_in}, after year 9999.") from exc
+
+
+def _person(name: str) -> str:
+    """Return a name as two writings of it are one."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+def _told(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def _now() -> datetime:

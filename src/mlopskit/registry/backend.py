@@ -7,10 +7,10 @@ import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
-from mlopskit.errors import Conflict, NotFound
+from mlopskit.errors import Conflict, IntegrityError, NotFound
 from mlopskit.names import check_identifier
-from mlopskit.registry.entities import StageGraph
 from mlopskit.registry.references import Ref, parsed
+from mlopskit.registry.stages import StageGraph
 from mlopskit.tool import Tool
 
 if TYPE_CHECKING:
@@ -195,7 +195,12 @@ class RegistryBackend(Tool):
             InvalidName: If the reference is none of these.
         """
         check_identifier("model", name)
-        return self._get(name, parsed(ref, self.stages))
+        wanted = parsed(ref, self.stages)
+        found = self._get(name, wanted)
+        if isinstance(wanted, int) and (found.name, found.version) != (name, wanted):
+            asked = f"{name!r} {wanted}"
+            raise IntegrityError("What was answered", asked, f"{found.name!r} {found.version}")
+        return found
 
     def _check_stage(self, stage: str) -> None:
         if stage not in self.stages.order:

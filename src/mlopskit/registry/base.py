@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,11 +26,12 @@ from mlopskit.registry.webhooks import Webhooks
 from mlopskit.storage import disk_errors, make_private_folder, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from mlopskit.registry.blobs import Manifest
+    from mlopskit.registry.entities import HistoryEntry
     from mlopskit.registry.gates import Gate
 
 CAPABILITIES: Final[Mapping[str, str]] = {
@@ -118,7 +120,7 @@ class Registry(Signing, Webhooks, Approvals):
         if input_example is not None:
             example = examples.packed(input_example, output_example)
             signature = signature or examples.signature(input_example, output_example)
-        with sources.packed(source, example, self.context.fetch_model) as (package, found):
+        with sources.packed(source, example, self.context) as (package, found):
             version = self._register(name, package, signature or found, details, told)
         self.notify("model_registered", version=version)
         return version
@@ -160,16 +162,22 @@ class Registry(Signing, Webhooks, Approvals):
 
         Raises:
             NotFound: If there is no such model, version or stage.
+            InvalidInput: If the gates are neither.
             Conflict: If the stages do not allow the move, or others kept changing the stage.
         """
         check_identifier("model", name)
+        if not callable(gates) and not isinstance(gates, Iterable):
+            raise InvalidInput(f"gates is {gates!r}. Pass a function, or a list of functions.")
         asked: tuple[Gate, ...] = tuple((gates,) if callable(gates) else gates)
         why = self.context.redactor.text(check_text("why", why))
         for _ in range(TRIES):
             candidate = self.get_version(name, version)
             self._check_move(candidate, stage)
             holder = self._holder(name, stage)
+            began = datetime.now(UTC)
             decision = decide(self, candidate, stage, holder, asked)
+            if asked and decision and self._lapsed(candidate, stage, began):
+                continue  # A gate may have taken longer than the approval was good for.
             moved = self._decide(candidate, stage, decision, why)
             if moved is None:
                 continue
@@ -189,17 +197,18 @@ class Registry(Signing, Webhooks, Approvals):
 
         Raises:
             NotFound: If there is no such model or stage.
-            Conflict: If no version held the stage before this one, or the stage is the first one
-                or takes displaced versions.
+            Conflict: If no version held the stage before this one, the one that did is in a later
+                stage now, or the stage is the first one or takes displaced versions.
         """
         check_identifier("model", name)
         self._check_stage(stage)
         if stage in (self.stages.initial, self.stages.retired):
-            raise Conflict(
-                f"{stage!r} takes the versions that leave other stages, and is not rolled back. "
-                "Roll back the stage that they left."
-            )
-        back = self._roll_back(name, stage, self.context.redactor.text(why))
+            what = "begin" if stage == self.stages.initial else "go that leave other stages"
+            ends = (self.stages.initial, self.stages.retired)
+            able = ", ".join(each for each in self.stages.order if each not in ends)
+            there = f"Stages that can be: {able}." if able else "There is no stage that can be."
+            raise Conflict(f"{stage!r} is where versions {what}, and is not rolled back. {there}")
+        back = self._roll_back(name, stage, self.context.redactor.text(check_text("why", why)))
         decision = Decision(approved=True, reasons=(why or "Rolled back.",))
         self.notify("model_promoted", version=back, stage=stage, decision=decision)
         return back
@@ -214,14 +223,16 @@ class Registry(Signing, Webhooks, Approvals):
 
         Raises:
             NotFound: If there is no such model or stage, the stage was empty then, or the version
-                was deleted since.
+                was deleted since; also if a tool gave its number to another version after that.
         """
         self._check_stage(stage)
         if not isinstance(when, datetime):
             raise InvalidInput(f"{when!r} is no time. Pass a datetime; without a zone it is UTC.")
         moment = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-        found = holder_at(self.history(name), stage, moment)
-        if found is None:
+        entries = self.history(name)
+        found = holder_at(entries, stage, moment)
+        again = (entry.version for entry in entries if _began_after(entry, moment))
+        if found is None or found in again:
             raise NotFound(f"version of {name!r} that held {stage!r} at", moment.isoformat())
         return self.get_version(name, found)
 
@@ -276,14 +287,17 @@ class Registry(Signing, Webhooks, Approvals):
             if ref is not None:
                 raise InvalidName("version", ref, f"{name!r} is the model of a run, without any")
             self._refuse_unsigned(name)
-            return sources.load_of_run(name, self.context.fetch_model, trusted=trusted)
+            return sources.load_of_run(name, self.context, trusted=trusted)
         if ref is None:
             raise InvalidName("version", ref, f"say which: registry.load({name!r}, 'latest')")
         found = self.get_version(name, ref)
         label = f"version {found.version} of {name!r}"
         with _scratch(None, "mlopskit-") as folder:
             manifest = examples.without(self._verified(found, folder), folder)
-            return flavors.loaded(manifest.flavor, folder, manifest, label, trusted=trusted)
+            more = self.context.flavors
+            return flavors.loaded(
+                manifest.flavor, folder, manifest, label, trusted=trusted, more=more
+            )
 
     def example(
         self, name: str, ref: Ref
@@ -300,7 +314,7 @@ class Registry(Signing, Webhooks, Approvals):
         self._check_signature(found, manifest)
         kept = tuple(file for file in manifest.files if file.path == examples.FILE)
         if not kept:
-            raise NotFound("input example of", label)
+            raise NotFound(f"input example for version {found.version} of", name)
         only = manifest.model_copy(update={"files": kept})
         with _scratch(None, "mlopskit-") as folder:
             self._fetch(found, only, folder)
@@ -338,3 +352,7 @@ def _scratch(parent: Path | None, prefix: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _began_after(entry: HistoryEntry, moment: datetime) -> bool:
+    return entry.action == "registered" and entry.at > moment

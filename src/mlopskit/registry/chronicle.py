@@ -19,9 +19,16 @@ from typing import TYPE_CHECKING, Final, cast
 from mlopskit.errors import BackendError, Conflict, MlopskitError, NotFound
 from mlopskit.names import check_identifier
 from mlopskit.registry import moves
-from mlopskit.registry.base import Registry
+from mlopskit.registry.foreign import ForeignVersions
 from mlopskit.registry.lines import Line
-from mlopskit.registry.standing import MARK, NativeModel, Standing, aliases_of, registered
+from mlopskit.registry.standing import (
+    MARK,
+    NativeModel,
+    Standing,
+    aliases_of,
+    has_moved,
+    registered,
+)
 from mlopskit.registry.texts import Chronicle
 
 if TYPE_CHECKING:
@@ -49,11 +56,11 @@ LONGEST_PAUSE_S: Final = 1.0
 logger = logging.getLogger(__name__)
 
 
-class ChronicledRegistry(Registry):
+class ChronicledRegistry(ForeignVersions):
     """What is alike in every registry that keeps its history in a chronicle."""
 
-    # What a tool gives beside `capabilities`, `native`, `ping`, `close`, `_manifest`, `_fetch` and
-    # `_collect`.
+    # What a tool gives beside `capabilities`, `native`, `ping`, `close`, `_manifest`, `_fetch`,
+    # `_collect`, and `_foreign_files` if others register versions there too.
 
     @property
     @abstractmethod
@@ -172,8 +179,7 @@ class ChronicledRegistry(Registry):
         made = self._upload(name, package, signature, details, told)
         try:
             self._tell(name, made)
-        except (BackendError, Conflict) as exc:
-            # The version is there, and whoever comes next writes its line.
+        except MlopskitError as exc:  # The version is there, and whoever comes next writes it.
             number = made.version.version
             logger.warning("No entry tells of version %s of %r yet: %s", number, name, exc)
         return made.version
@@ -207,7 +213,7 @@ class ChronicledRegistry(Registry):
 
     def _quickly(self, name: str, ref: Ref, written: list[HistoryEntry]) -> ModelVersion | None:
         """Return the version that a reference names, if one more request can tell that."""
-        number = _number(written, ref)
+        number = self._number(written, ref)
         native = None if number is None else self._native_version(name, number)
         if number is None or native is None:
             return None
@@ -252,13 +258,8 @@ class ChronicledRegistry(Registry):
         def lines(standing: Standing) -> list[Line]:
             self._versions(standing)
             holder = standing.holder(stage)
-            earlier = moves.before(standing.current, stage, holder.version if holder else None)
-            if earlier is None:
-                whom = f"version {holder.version}" if holder else "now"
-                raise Conflict(
-                    f"No version of {name!r} held {stage!r} before {whom}. "
-                    "promote() puts another there."
-                )
+            held = holder.version if holder else None
+            earlier = moves.earlier_holder(name, standing.current, stage, held, self.stages)
             back[:] = [earlier]
             found = []
             if holder is not None:
@@ -432,7 +433,22 @@ class ChronicledRegistry(Registry):
         return standing.versions
 
     def _no_model(self, name: str) -> NotFound:
-        return NotFound("model", name, self._native_names())
+        # A tool may keep the name of a model that has no version left.
+        return NotFound("model", name, (each for each in self._native_names() if each != name))
+
+    def _number(self, written: Sequence[HistoryEntry], ref: Ref) -> int | None:
+        """Return which version a reference means, if a chronicle alone can tell.
+
+        It cannot while the tool's own stages count; and what others registered, which is in the
+        first stage, may not be told of yet.
+        """
+        if isinstance(ref, int):
+            return ref
+        if ref.startswith("@"):
+            return aliases_of(written).get(ref[1:])
+        if ref == self.stages.initial or not has_moved(written):
+            return None
+        return moves.holder(written, ref)
 
 
 def _pause(number: int) -> None:
@@ -444,13 +460,6 @@ def _busy(name: str) -> Conflict:
         f"{name!r} was changed by others each of {TRIES} times that it was tried here. "
         "Nothing was changed; try again."
     )
-
-
-def _number(written: Sequence[HistoryEntry], ref: Ref) -> int | None:
-    """Return which version a reference means as far as a chronicle alone can tell."""
-    if isinstance(ref, int):
-        return ref
-    return aliases_of(written).get(ref[1:]) if ref.startswith("@") else moves.holder(written, ref)
 
 
 def _is(version: ModelVersion, ref: Ref) -> bool:

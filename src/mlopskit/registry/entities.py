@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from datetime import datetime
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mlopskit.errors import ConfigError, InvalidInput
-from mlopskit.names import check_identifier
+from mlopskit.errors import InvalidInput
+from mlopskit.registry.stages import NO_STAGE
 
 if TYPE_CHECKING:
     from mlopskit.registry.base import Registry
 
-NO_STAGE: Final = "none"
 FROZEN: Final = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
 Action = Literal[
@@ -234,7 +233,8 @@ class ApprovalRequest(BaseModel):
     """Somebody's wish that a version may enter a stage, and what became of it.
 
     Attributes:
-        id: Its place in the history of its model.
+        id: Its place in the history of its model, which other entries have part in: the first
+            request of a model is not 1, and the next one is not one more.
         name: The model's name.
         version: The candidate.
         stage: Where it shall go.
@@ -243,7 +243,8 @@ class ApprovalRequest(BaseModel):
         at: When, in UTC.
         expires_at: Until when it, or its approval, can be used.
         status: ``"pending"``; ``"approved"`` or ``"rejected"``; ``"expired"`` when the time is
-            over; ``"used"`` when the version entered the stage after the approval.
+            over; ``"used"`` when the version entered the stage after the approval; ``"outdated"``
+            when the version was deleted, or its number was given to another one.
         decided_by: Who approved or rejected it.
         decided_at: When.
         decided_why: The reason given for that.
@@ -259,7 +260,7 @@ class ApprovalRequest(BaseModel):
     why: str = ""
     at: datetime
     expires_at: datetime
-    status: Literal["pending", "approved", "rejected", "expired", "used"] = "pending"
+    status: Literal["pending", "approved", "rejected", "expired", "used", "outdated"] = "pending"
     decided_by: str | None = None
     decided_at: datetime | None = None
     decided_why: str = ""
@@ -396,81 +397,6 @@ class GateContext:
             model = self.registry.load(wanted.name, wanted.version, trusted=trusted)
             known = self._loaded[key] = (trusted, model)
         return known[1]
-
-
-class StageGraph(BaseModel):
-    """The stages of a model's life, and which moves between them are allowed.
-
-    By default none -> staging -> production -> archived: a version moves forward, stages may be
-    skipped, and the one version in production is archived when another takes its place.
-
-    Attributes:
-        order: The stages from the first, where a version is before any promotion, to the last.
-        transitions: For each stage, those that can be entered from it. Left out, they are all the
-            later ones.
-        limits: How many versions a stage holds. The one that entered first makes room.
-        displaced_to: The stage of a version that made room; the last of the order if left out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    order: tuple[str, ...] = (NO_STAGE, "staging", "production", "archived")
-    transitions: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    limits: Mapping[str, int] = Field(default_factory=lambda: {"production": 1})
-    displaced_to: str = ""
-
-    @classmethod
-    def of(cls, given: StageGraph | Mapping[str, Any] | Sequence[str] | None) -> StageGraph:
-        """Return a graph from a graph, its fields as a table, or just the order of its stages.
-
-        Raises:
-            ConfigError: If it is not a graph of stages.
-        """
-        if isinstance(given, StageGraph):
-            return given
-        fields: Any = {} if given is None else given
-        if isinstance(given, Sequence) and not isinstance(given, str):
-            limits = {"production": 1} if "production" in given else {}
-            fields = {"order": tuple(given), "limits": limits}
-        try:
-            graph = cls.model_validate(fields)
-        except ValueError as exc:
-            raise ConfigError(f"stages={given!r} is no graph of stages: {exc}") from exc
-        return graph
-
-    def model_post_init(self, context: Any) -> None:  # noqa: ARG002 - pydantic's signature
-        """Refuse a graph that contradicts itself."""
-        for stage in self.order:
-            check_identifier("stage", stage)
-        if len(set(self.order)) != len(self.order) or len(self.order) < 2:
-            raise ValueError("the order needs at least two stages, each named once")
-        targets = [stage for stages in self.transitions.values() for stage in stages]
-        displaced = [self.displaced_to] if self.displaced_to else []
-        for stage in [*self.transitions, *targets, *self.limits, *displaced]:
-            if stage not in self.order:
-                raise ValueError(f"{stage!r} is not in the order {list(self.order)}")
-        if any(limit < 1 for limit in self.limits.values()):
-            raise ValueError("a limit below 1 would keep a stage empty")
-        if self.retired in self.limits:
-            raise ValueError(f"{self.retired!r} takes the displaced versions and has no limit")
-
-    @property
-    def initial(self) -> str:
-        """The stage of a version that was never promoted."""
-        return self.order[0]
-
-    @property
-    def retired(self) -> str:
-        """The stage of a version that had to make room."""
-        return self.displaced_to or self.order[-1]
-
-    def next(self, stage: str) -> tuple[str, ...]:
-        """Return the stages that may be entered from a stage."""
-        if self.transitions:
-            return self.transitions.get(stage, ())
-        if stage not in self.order:
-            return self.order[1:]  # The graph was changed since: whatever it was, it may move on.
-        return self.order[self.order.index(stage) + 1 :]
 
 
 def plain(value: Any) -> Any:

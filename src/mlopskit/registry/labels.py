@@ -59,8 +59,9 @@ def propose_label(
         registry: Where the model is registered.
         name: The model's name.
         ref: Which version.
-        previous: What it is compared with. Left out, the labelled version before it with the
-            highest number; if there is none, the label is 1.0.0.
+        previous: What it is compared with. Left out, the version before it with the highest number
+            that has such a label; if there is none, the label is 1.0.0. Name it for a line of its
+            own, such as mends of an older release.
 
     Raises:
         NotFound: If there is no such model or version, or `previous` has no label.
@@ -75,7 +76,7 @@ def propose_label(
             version=version.version,
             label=FIRST,
             change="first",
-            reasons=("No version before it has a label.",),
+            reasons=("No version before it has a label of three numbers.",),
         )
     said = earlier.tags[TAG]
     major, minor, patch = _numbers(said, earlier)
@@ -137,7 +138,7 @@ def _earlier(
         known = [
             each
             for each in registry.list_versions(version.name)
-            if each.version < version.version and TAG in each.tags
+            if each.version < version.version and _NUMBERS.match(each.tags.get(TAG, ""))
         ]
         return known[-1] if known else None
     earlier = registry.get_version(version.name, previous)

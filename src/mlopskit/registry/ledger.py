@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mlopskit.registry.entities import Action, Decision, HistoryEntry, ModelVersion, StageGraph
+    from mlopskit.registry.entities import Action, Decision, HistoryEntry, ModelVersion
     from mlopskit.registry.lines import Edit
+    from mlopskit.registry.stages import StageGraph
     from mlopskit.registry.tables import Row
 
 
@@ -199,13 +200,7 @@ class Ledger:
         with self.db.transaction() as connection:
             holder = self.holder(name, stage)
             held = holder.version if holder else None
-            earlier = moves.before(self.history(name), stage, held)
-            if earlier is None:
-                whom = f"version {holder.version}" if holder else "now"
-                raise Conflict(
-                    f"No version of {name!r} held {stage!r} before {whom}. "
-                    "promote() puts another there."
-                )
+            earlier = moves.earlier_holder(name, self.history(name), stage, held, graph)
             if holder is not None:
                 out = Line(name, holder.version, "displaced", None, stage, graph.retired, why=why)
                 self._move(connection, out)

@@ -17,8 +17,8 @@ from mlopskit.registry import blobs
 from mlopskit.registry.backend import login_name
 from mlopskit.registry.base import Registry
 from mlopskit.registry.details import manifest_of
-from mlopskit.registry.entities import StageGraph
 from mlopskit.registry.ledger import Ledger
+from mlopskit.registry.stages import StageGraph
 from mlopskit.registry.tables import Row
 from mlopskit.storage import Blobs, disk_errors, make_private_folder
 

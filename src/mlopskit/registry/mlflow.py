@@ -36,11 +36,11 @@ from mlopskit.registry import mlflow_layout as layout
 from mlopskit.registry.backend import login_name
 from mlopskit.registry.chronicle import ChronicledRegistry
 from mlopskit.registry.details import manifest_of
-from mlopskit.registry.entities import Removed, StageGraph
 from mlopskit.registry.flavors import mlflow_pyfunc
 from mlopskit.registry.mlflow_chronicle import MlflowChronicle, all_pages, patiently
 from mlopskit.registry.mlflow_files import Files, is_young, new_folder, stored_name
 from mlopskit.registry.mlflow_projection import steps
+from mlopskit.registry.stages import StageGraph
 from mlopskit.registry.standing import NativeModel
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from mlopskit.registry.base import Registry
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.details import Details
-    from mlopskit.registry.entities import ModelVersion, Signature
+    from mlopskit.registry.entities import ModelVersion, Removed, Signature
     from mlopskit.registry.flavors import Package
     from mlopskit.registry.references import Ref
     from mlopskit.registry.signing.keys import Pem

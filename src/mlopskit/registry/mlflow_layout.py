@@ -6,16 +6,15 @@ Beside these MLflow gets what it has a place for, shortened where its columns ar
 
 from __future__ import annotations
 
-import json
+import posixpath
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import BackendError, InvalidName
-from mlopskit.names import check_identifier
-from mlopskit.registry.entities import Lineage, ModelVersion, Signature
-from mlopskit.registry.references import check_alias
+from mlopskit.errors import BackendError
+from mlopskit.registry import about
+from mlopskit.registry.entities import ModelVersion
 from mlopskit.registry.standing import NativeModel, NativeVersion
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.details import Details
-    from mlopskit.registry.entities import StageGraph
+    from mlopskit.registry.entities import Lineage
+    from mlopskit.registry.stages import StageGraph
 
 OWN: Final = "mlopskit."
 VERSION: Final = OWN + "version"
@@ -72,22 +72,7 @@ def version_tags(
     manifest: Manifest, lineage: Lineage, details: Details, folder: str, by: str
 ) -> dict[str, str]:
     """Return the tags of a version to be: what it is, and what people look at."""
-    signature = None if manifest.signature is None else manifest.signature.model_dump(mode="json")
-    whole = json.dumps(
-        {
-            "digest": manifest.digest,
-            "flavor": manifest.flavor,
-            "size": manifest.size,
-            "run_id": details.run_id,
-            "metrics": dict(details.metrics),
-            "tags": dict(details.tags),
-            "signature": signature,
-            "description": details.description,
-            "lineage": lineage.model_dump(mode="json"),
-            "by": by,
-        },
-        separators=(",", ":"),
-    )
+    whole = about.written(manifest, lineage, details, by)
     parts = [whole[begin : begin + LONGEST] for begin in range(0, len(whole), LONGEST)]
     own = {f"{VERSION}.{number}": part for number, part in enumerate(parts)}
     own[VERSION] = str(len(parts))
@@ -106,7 +91,9 @@ def shown_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def is_shown(key: str) -> bool:
     """Tell whether MLflow can have a tag of that name, and gives it no meaning of its own."""
-    return bool(_KEY.match(key)) and not key.startswith((OWN, "mlflow.", "/", "."))
+    if not _KEY.match(key) or key.startswith((OWN, "mlflow.", "/", ".")):
+        return False
+    return posixpath.normpath(key) == key  # MLflow takes it for the path of a file.
 
 
 def shortened(text: str) -> str:
@@ -174,31 +161,24 @@ def native_version(
     """Return what MLflow shows of a version."""
     given = tuple(aliases)
     tags = dict(version.tags or {})
-    said = _said(version, tags)
     fields: dict[str, Any] = {
         "name": version.name,
         "version": int(version.version),
-        "aliases": tuple(sorted(alias for alias in given if _is_ours(alias, stages))),
+        "aliases": tuple(sorted(alias for alias in given if about.is_alias(alias, stages))),
         "stage": _stage(version, given, stages),
         "created_at": place_of(version)[2],
     }
-    if said is None:
-        fields |= {
-            "digest": "",
-            "flavor": FOREIGN,
-            "run_id": version.run_id or None,
-            "tags": {key: text for key, text in tags.items() if not key.startswith(OWN)},
-            "description": version.description or "",
-        }
-        mark, by = f"at {version.creation_timestamp}", version.user_id or ""
-    else:
-        signature = said["signature"]
-        by = said.pop("by")
-        fields |= said
-        fields["signature"] = None if signature is None else Signature.model_validate(signature)
-        fields["lineage"] = Lineage.model_validate(said["lineage"])
-        mark = tags[FOLDER]
-    return NativeVersion(ModelVersion.model_validate(fields), mark, by)
+    if VERSION in tags:
+        return _ours(version, tags, fields)
+    fields |= {
+        "digest": "",
+        "flavor": FOREIGN,
+        "run_id": version.run_id or None,
+        "tags": {key: text for key, text in tags.items() if not key.startswith(OWN)},
+        "description": version.description or "",
+    }
+    mark = f"at {version.creation_timestamp}"
+    return NativeVersion(ModelVersion.model_validate(fields), mark, version.user_id or "")
 
 
 def place_of(version: MlflowVersion) -> tuple[str, int, datetime]:
@@ -207,14 +187,14 @@ def place_of(version: MlflowVersion) -> tuple[str, int, datetime]:
     return version.name, int(version.version), created
 
 
-def _said(version: MlflowVersion, tags: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return what mlopskit wrote beside a version; None if others made it."""
-    if VERSION not in tags:
-        return None
+def _ours(
+    version: MlflowVersion, tags: Mapping[str, str], shown: Mapping[str, Any]
+) -> NativeVersion:
+    """Return a version by what mlopskit wrote beside it."""
     try:
         parts = [tags[f"{VERSION}.{number}"] for number in range(int(tags[VERSION]))]
-        said: dict[str, Any] = json.loads("".join(parts))
-        return {**said, "tags": dict(said["tags"]), "by": str(said["by"])}
+        found, by = about.read("".join(parts), shown)
+        return NativeVersion(found, tags[FOLDER], by)
     except (KeyError, ValueError, TypeError) as exc:
         raise BackendError(
             f"The tags {VERSION!r} of version {version.version} of {version.name!r} were changed "
@@ -231,25 +211,7 @@ def _stage(version: MlflowVersion, aliases: Iterable[str], stages: StageGraph) -
     return own if own in stages.order[1:] else stages.initial
 
 
-def _is_ours(alias: str, stages: StageGraph) -> bool:
-    """Tell whether this interface can name an alias."""
-    try:
-        check_alias(alias, stages)
-    except InvalidName:
-        return False
-    return True
-
-
 def is_prompt(found: MlflowModel | MlflowVersion) -> bool:
     """Tell whether MLflow keeps a prompt there, as it does in the same tables."""
     tags = getattr(found, "_tags", None) or found.tags or {}  # `tags` leaves it out.
     return str(tags.get("mlflow.prompt.is_prompt")).lower() == "true"
-
-
-def is_model(name: str) -> bool:
-    """Tell whether this interface can name a model."""
-    try:
-        check_identifier("model", name)
-    except InvalidName:
-        return False
-    return True

@@ -6,17 +6,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mlopskit.registry import mlflow_layout as layout
-from mlopskit.registry.mlflow_files import is_young
-from mlopskit.registry.standing import IMPORTED, MARK, MOVED, edit_of
+from mlopskit.registry.standing import MOVED, edit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from mlflow import MlflowClient
 
-    from mlopskit.registry.entities import HistoryEntry, StageGraph
+    from mlopskit.registry.entities import HistoryEntry
     from mlopskit.registry.mlflow_layout import Shown
+    from mlopskit.registry.stages import StageGraph
     from mlopskit.registry.standing import Standing
 
     Step = Callable[[], object]
@@ -30,50 +29,15 @@ def steps(
     gone = [each.version.version for each in standing.deleted]
     for number in (*gone, *shown.echoes):
         yield partial(client.delete_model_version, name, str(number))
-    yield from _aliases(client, standing, shown, stages)
+    yield from _aliases(client, standing, shown)
     if any(entry.action in MOVED for entry in standing.written):
         yield from _stages(client, standing, shown, stages)
     yield from _texts(client, standing, shown)
 
 
-def spare(
-    standing: Standing, folders: Iterable[str], keep: Collection[str], now: datetime
-) -> set[str]:
-    """Return the folders that no version needs.
-
-    Those of deleted versions, and those that a registration left that was killed. What others
-    deleted with MLflow's own means is not taken for deleted: that MLflow does not show a version
-    is no proof.
-    """
-    registered: dict[str, int] = {}
-    gone: dict[str, str] = {}
-    for entry in standing.entries:
-        if entry.version is None:
-            continue
-        if entry.action == "registered":
-            registered[str(entry.details.get(MARK))] = entry.version
-        elif entry.action == "deleted":
-            digest = str(entry.details.get("digest", ""))
-            gone |= {mark: digest for mark, v in registered.items() if v == entry.version}
-    return {
-        folder
-        for folder in folders
-        if (folder in gone and gone[folder] not in keep)
-        or (folder not in registered and not is_young(folder, now))
-    }
-
-
-def _aliases(
-    client: MlflowClient, standing: Standing, shown: Shown, stages: StageGraph
-) -> Iterator[Step]:
+def _aliases(client: MlflowClient, standing: Standing, shown: Shown) -> Iterator[Step]:
     name = standing.name
-    moved = any(e.action in MOVED and not e.details.get(IMPORTED) for e in standing.written)
-    wanted = dict(standing.aliases)
-    ruled = {entry.alias for entry in standing.written if entry.alias is not None}
-    if moved:
-        unshown = (stages.initial, stages.retired)
-        wanted |= {k: v for k, v in standing.holders.items() if k not in unshown}
-        ruled |= set(stages.order)
+    wanted, ruled = standing.aliases_to_show()
     for alias, version in wanted.items():
         if layout.is_alias(alias) and shown.aliases.get(alias) != version:
             yield partial(client.set_registered_model_alias, name, alias, str(version))

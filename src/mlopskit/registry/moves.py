@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from mlopskit.errors import Conflict
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from mlopskit.registry.entities import Action, HistoryEntry
+    from mlopskit.registry.stages import StageGraph
 
 MOVES: Final[frozenset[Action]] = frozenset(["registered", "promoted", "displaced", "rolled_back"])
 
@@ -38,7 +41,40 @@ def holder_at(entries: Iterable[HistoryEntry], stage: str, when: datetime) -> in
     return holder([entry for entry in entries if entry.at <= when], stage)
 
 
-def before(entries: Iterable[HistoryEntry], stage: str, held: int | None) -> int | None:
+def earlier_holder(
+    name: str, entries: Sequence[HistoryEntry], stage: str, held: int | None, graph: StageGraph
+) -> int:
+    """Return the version that a rollback puts back into a stage.
+
+    It comes back from where displaced versions go, or forward from an earlier stage. It is not
+    taken out of a later one: what relies on that stage has not asked.
+
+    Args:
+        name: The model's name, for errors.
+        entries: The history of the versions that are there.
+        stage: The stage to roll back.
+        held: The version that holds it now.
+        graph: The stages.
+
+    Raises:
+        Conflict: If no version held the stage before, or that one is in a later stage now.
+    """
+    found = _under(entries, stage, held)
+    if found is None:
+        whom = "now" if held is None else f"version {held}"
+        raise Conflict(
+            f"No version of {name!r} held {stage!r} before {whom}. promote() puts another there."
+        )
+    now = stages_of(entries)[found]
+    if now != graph.retired and now in graph.order[graph.order.index(stage) + 1 :]:
+        raise Conflict(
+            f"Version {found} of {name!r} held {stage!r} before, and is in {now!r} now, from where "
+            f"it is not taken. Promote another version to {stage!r}, or roll {now!r} back first."
+        )
+    return found
+
+
+def _under(entries: Iterable[HistoryEntry], stage: str, held: int | None) -> int | None:
     """Return the version under the holder in the pile of those that held a stage.
 
     A promotion puts a version on the pile; a rollback takes all above its version away, and a

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import operator
-import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidName
 from mlopskit.names import check_identifier, check_label
+from mlopskit.registry.stages import NUMBERED
 
 if TYPE_CHECKING:
-    from mlopskit.registry.entities import StageGraph
+    from mlopskit.registry.stages import StageGraph
 
 Ref = int | str
 
 LATEST: Final = "latest"
 HIGHEST: Final = 2**63 - 1
-_NUMBERED = re.compile(r"v?[0-9]+\Z", re.IGNORECASE)
 
 
 def parsed(ref: Ref, stages: StageGraph) -> Ref:
@@ -27,8 +26,8 @@ def parsed(ref: Ref, stages: StageGraph) -> Ref:
     """
     if isinstance(ref, bool):
         raise InvalidName("version", ref, "a bool is no number")
-    if not isinstance(ref, str) and hasattr(ref, "__index__"):  # NumPy's integers too.
-        return _number(operator.index(ref))
+    if not isinstance(ref, str):
+        return _number(_index(ref))
     check_label("version", ref)
     if ref.isascii() and ref.isdigit():
         return _number(int(ref)) if len(ref) < 20 else _number(HIGHEST + 1)
@@ -52,9 +51,16 @@ def check_alias(alias: str, stages: StageGraph) -> str:
     check_identifier("alias", alias)
     if alias.lower() == LATEST or alias.lower() in {stage.lower() for stage in stages.order}:
         raise InvalidName("alias", alias, "it is reserved; promote() moves a version to a stage")
-    if _NUMBERED.match(alias):
+    if NUMBERED.match(alias):
         raise InvalidName("alias", alias, "it reads as the number of a version")
     return alias
+
+
+def _index(ref: Any) -> int:
+    try:
+        return operator.index(ref)  # NumPy's integers have one too.
+    except TypeError:
+        raise InvalidName("version", ref, "use a number, or a text") from None
 
 
 def _number(number: int) -> int:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from mlopskit.registry.entities import Action, ModelVersion, StageGraph
+    from mlopskit.registry.entities import Action, ModelVersion
+    from mlopskit.registry.stages import StageGraph
 
 # Beside a "registered" line: what tells the version from another that had its number before.
 MARK: Final = "mark"

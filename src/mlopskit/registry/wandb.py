@@ -36,7 +36,8 @@ from mlopskit.registry import wandb_questions as questions
 from mlopskit.registry.backend import login_name
 from mlopskit.registry.chronicle import ChronicledRegistry
 from mlopskit.registry.details import manifest_of
-from mlopskit.registry.entities import Removed, StageGraph
+from mlopskit.registry.entities import Removed
+from mlopskit.registry.stages import StageGraph
 from mlopskit.registry.standing import NativeModel
 from mlopskit.registry.wandb_api import Api, Clash, Refused, save
 from mlopskit.registry.wandb_artifacts import Artifacts, Collection

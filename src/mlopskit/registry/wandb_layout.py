@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import BackendError, InvalidModel, InvalidName
-from mlopskit.names import check_identifier
-from mlopskit.registry.entities import Lineage, ModelVersion, Signature
-from mlopskit.registry.references import check_alias
+from mlopskit.errors import BackendError, InvalidModel
+from mlopskit.registry import about
+from mlopskit.registry.entities import ModelVersion
 from mlopskit.registry.standing import NativeModel, NativeVersion
 from mlopskit.registry.wandb_artifacts import is_of
 
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.details import Details
-    from mlopskit.registry.entities import StageGraph
+    from mlopskit.registry.entities import Lineage
+    from mlopskit.registry.stages import StageGraph
     from mlopskit.registry.wandb_artifacts import Collection
 
     Json = dict[str, Any]
@@ -68,28 +68,12 @@ class Shown:
 # Writing.
 
 
-def about(manifest: Manifest, lineage: Lineage, details: Details, by: str) -> str:
+def text(manifest: Manifest, lineage: Lineage, details: Details, by: str) -> str:
     """Return what is registered beside a model's files, as a text that differs from any other.
 
     W&B would take two registrations of equal files for one version.
     """
-    signature = None if manifest.signature is None else manifest.signature.model_dump(mode="json")
-    return json.dumps(
-        {
-            "nonce": secrets.token_hex(16),
-            "digest": manifest.digest,
-            "flavor": manifest.flavor,
-            "size": manifest.size,
-            "run_id": details.run_id,
-            "metrics": dict(details.metrics),
-            "tags": dict(details.tags),
-            "signature": signature,
-            "description": details.description,
-            "lineage": lineage.model_dump(mode="json"),
-            "by": by,
-        },
-        separators=(",", ":"),
-    )
+    return about.written(manifest, lineage, details, by, nonce=secrets.token_hex(16))
 
 
 def metadata(whole: str, manifest: Manifest, details: Details) -> Json:
@@ -178,29 +162,23 @@ def native_version(
     fields: Json = {
         "name": where.name,
         "version": version["index"] + 1,
-        "aliases": tuple(sorted(alias for alias in given if _is_ours(alias, stages))),
+        "aliases": tuple(sorted(alias for alias in given if about.is_alias(alias, stages))),
         "stage": next((s for s in reversed(stages.order[1:]) if s in given), stages.initial),
         "created_at": time_of(version["createdAt"]),
     }
-    said = _said(version, read)
-    if said is None:
-        fields |= {
-            "digest": "",
-            "flavor": FOREIGN,
-            "description": version["description"] or "",
-            "tags": {
-                key: value if isinstance(value, str) else json.dumps(value)
-                for key, value in metadata_of(version).items()
-            },
-        }
-        return NativeVersion(ModelVersion.model_validate(fields), str(version["id"]))
-    by = str(said.pop("by"))
-    said.pop("nonce")
-    signature = said["signature"]
-    fields |= said
-    fields["signature"] = None if signature is None else Signature.model_validate(signature)
-    fields["lineage"] = Lineage.model_validate(said["lineage"])
-    return NativeVersion(ModelVersion.model_validate(fields), str(version["id"]), by)
+    kept = metadata_of(version)
+    if OWN in kept:
+        return _ours(version, kept[OWN], read, fields)
+    fields |= {
+        "digest": "",
+        "flavor": FOREIGN,
+        "description": version["description"] or "",
+        "tags": {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in kept.items()
+        },
+    }
+    return NativeVersion(ModelVersion.model_validate(fields), str(version["id"]))
 
 
 def metadata_of(version: Mapping[str, Any]) -> Json:
@@ -219,24 +197,11 @@ def time_of(text: str) -> datetime:
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
-def is_model(name: str) -> bool:
-    """Tell whether this interface can name a model."""
+def _ours(version: Json, kept: Any, read: Callable[[Json], bytes], shown: Json) -> NativeVersion:
+    """Return a version by what mlopskit wrote beside it: in the metadata, or where they say."""
     try:
-        check_identifier("model", name)
-    except InvalidName:
-        return False
-    return True
-
-
-def _said(version: Json, read: Callable[[Json], bytes]) -> Json | None:
-    """Return what mlopskit wrote beside a version; None if others made it."""
-    given = metadata_of(version).get(OWN)
-    if given is None:
-        return None
-    try:
-        text = read(version) if isinstance(given, dict) else given
-        said: Json = json.loads(text)
-        return {**said, "tags": dict(said["tags"]), "by": str(said["by"])}
+        found, by = about.read(read(version) if isinstance(kept, dict) else kept, shown)
+        return NativeVersion(found, str(version["id"]), by)
     except (KeyError, ValueError, TypeError) as exc:
         raise BackendError(
             f"The metadata {OWN!r} of the artifact {version['id']} were changed in W&B, and cannot "
@@ -250,12 +215,3 @@ def _aliases(version: Mapping[str, Any], where: Collection) -> list[str]:
         for each in version["aliases"]
         if is_of(each.get("artifactCollection"), where) and is_alias(each["alias"])
     ]
-
-
-def _is_ours(alias: str, stages: StageGraph) -> bool:
-    """Tell whether this interface can name an alias."""
-    try:
-        check_alias(alias, stages)
-    except InvalidName:
-        return False
-    return True

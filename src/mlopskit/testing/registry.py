@@ -465,6 +465,20 @@ class RegistryContract(RegistryUpkeep, ToolContract):
         stages = [each.stage for each in registry.list_versions("churn")]
         assert stages == ["production", "archived", "archived"]
 
+    def test_a_rollback_takes_nothing_out_of_a_later_stage(
+        self, registry: Registry, source: Path
+    ) -> None:
+        for _ in range(2):
+            registry.register("churn", source)
+        registry.promote("churn", 1, "staging")
+        registry.promote("churn", 2, "staging")
+        registry.promote("churn", 1, "production")
+
+        with pytest.raises(Conflict, match="production"):
+            registry.rollback("churn", "staging")
+        assert registry.get_version("churn", "production").version == 1
+        assert registry.get_version("churn", "staging").version == 2
+
     def test_after_a_rollback_another_version_can_follow(
         self, registry: Registry, source: Path
     ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +18,14 @@ from mlopskit.errors import (
     NotFound,
 )
 from mlopskit.registry import ModelVersion, Registry, Signature, TensorSpec
+from mlopskit.registry.gates import approved
 from mlopskit.registry.lines import Line
 from mlopskit.tool import Context
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mlopskit.registry import GateContext
 
 NOTHING = timedelta(0)
 
@@ -493,8 +497,51 @@ class RegistryUpkeep:
         again = registry.request_approval("churn", 1, "production", why="w", by="ada")
         assert again.status == "pending"
 
+    def test_an_approval_that_expires_while_gates_are_asked_lets_nothing_pass(
+        self, registry: Registry, source: Path
+    ) -> None:
+        registry.register("churn", source)
+        soon = timedelta(seconds=2)
+        asked = registry.request_approval(
+            "churn", 1, "production", why="w", by="ada", expires_in=soon
+        )
+        registry.approve("churn", asked.id, by="grace")
+
+        def slow(_: GateContext) -> bool:
+            while datetime.now(UTC) <= asked.expires_at:
+                time.sleep(0.05)
+            return True
+
+        assert not registry.promote("churn", 1, "production", [approved(), slow])
+        assert registry.requests("churn")[0].status == "expired"
+        assert registry.get_version("churn", 1).stage == "none"
+
+    def test_who_asked_is_known_however_it_is_written(
+        self, registry: Registry, source: Path
+    ) -> None:
+        registry.register("churn", source)
+        asked = registry.request_approval("churn", 1, "production", why="w", by="Ada")
+        for name in ("ada", "ADA ", "\uff41da", registry.actor):
+            with pytest.raises(Conflict, match="Another person"):
+                registry.approve("churn", asked.id, by=name)
+
+    def test_a_request_ends_with_its_version(self, registry: Registry, source: Path) -> None:
+        registry.register("churn", source)
+        registry.register("churn", source)
+        asked = registry.request_approval("churn", 2, "production", why="w", by="ada")
+        registry.delete_version("churn", 2, consent=True)
+
+        assert registry.pending("churn") == []
+        assert registry.requests("churn")[0].status == "outdated"
+        with pytest.raises(Conflict, match="no longer there"):
+            registry.approve("churn", asked.id, by="grace")
+
     def test_a_bad_request_is_refused(self, registry: Registry, source: Path) -> None:
         registry.register("churn", source)
+        unreadable: Any = 5
+        for expires_in in (unreadable, timedelta.max):
+            with pytest.raises(InvalidInput, match="expire"):
+                registry.request_approval("churn", 1, "production", why="w", expires_in=expires_in)
         with pytest.raises(InvalidInput, match="reason"):
             registry.request_approval("churn", 1, "production", why=" ")
         with pytest.raises(InvalidInput):
