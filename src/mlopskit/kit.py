@@ -6,7 +6,7 @@ import inspect
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mlopskit.tracking.sweep_space import Domain
     from mlopskit.tracking.sweep_trials import Trial
     from mlopskit.tracking.transfer import Told, TransferReport
+
+    Flavors = Callable[[], Mapping[str, Any]]
 
 MAKERS: Final = {
     "tracking": "make_tracker",
@@ -79,6 +81,7 @@ class Kit:
         self.settings = settings
         self._lock = threading.RLock()
         self._opened: dict[str, Tool] = {}
+        self._flavors: Flavors = cache(plugins.flavors)
 
     @property
     def home(self) -> Path:
@@ -137,7 +140,7 @@ class Kit:
         with self._lock:
             if domain not in self._opened:
                 lines = self.settings.lines[domain]
-                tool = _open(domain, lines, self.settings.home)
+                tool = _open(domain, lines, self.settings.home, self._flavors)
                 if domain == "registry":
                     tool.context = replace(tool.context, fetch_model=self._fetch_model)
                 self._opened[domain] = tool
@@ -386,9 +389,10 @@ def _opened(domain: str, line: Any, require: Iterable[str], options: dict[str, A
     return tool
 
 
-def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
+def _open(domain: str, lines: tuple[Line, ...], home: Path, flavors: Flavors | None = None) -> Tool:
+    flavors = flavors or cache(plugins.flavors)
     if len(lines) == 1:
-        return _open_one(domain, lines[0], home)
+        return _open_one(domain, lines[0], home, flavors)
     if domain != "tracking":
         raise ConfigError(f"Only tracking takes a list of backends; {domain} has {len(lines)}.")
     from mlopskit.tracking.fanout import FanOutTracker  # noqa: PLC0415 - few ask for several
@@ -396,7 +400,7 @@ def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
     with ExitStack() as opening:
         trackers: list[Tracker] = []
         for line in lines:
-            trackers.append(cast("Tracker", _open_one(domain, line, home)))
+            trackers.append(cast("Tracker", _open_one(domain, line, home, flavors)))
             opening.callback(trackers[-1].close)
         fan_out = FanOutTracker(trackers)
         opening.pop_all()
@@ -404,11 +408,16 @@ def _open(domain: str, lines: tuple[Line, ...], home: Path) -> Tool:
     return fan_out
 
 
-def _open_one(domain: str, line: Line, home: Path) -> Tool:
+def _open_one(domain: str, line: Line, home: Path, flavors: Flavors) -> Tool:
     hooks = plugins.load(domain, line.backend)
     resolved, secrets = config.fetch_secrets(line)
+    redactor = Redactor(secrets)
     context = Context(
-        home=home, redactor=Redactor(secrets), notify=plugins.notify, save_model=_save_model
+        home=home,
+        redactor=redactor,
+        notify=plugins.notify,
+        save_model=partial(_save_model, redactor, flavors),
+        flavors=flavors,
     )
     make = getattr(hooks, MAKERS[domain])
     if not make.get_hookimpls():
@@ -432,12 +441,13 @@ def _fetch_configured(run_id: str, name: str, folder: Path) -> Mapping[str, Any]
         return fetch_model(tracker, run_id, name, folder)
 
 
-def _save_model(model: Any, folder: Path) -> dict[str, Any]:
-    """Write an object into an empty folder with the registry's flavors, and say how."""
-    from mlopskit.registry import flavors  # noqa: PLC0415 - only who logs a model needs them
+def _save_model(
+    redactor: Redactor, flavors: Flavors, model: Any, folder: Path, example: Any
+) -> Mapping[str, Any]:
+    """Write a model into an empty folder as the registry does, for `Context.save_model`."""
+    from mlopskit.registry.sources import save  # noqa: PLC0415 - only who logs a model needs it
 
-    plugins.offer_flavors()
-    return flavors.saved(model, folder)
+    return save(model, folder, example, redactor=redactor, more=flavors)
 
 
 def _explained(error: TypeError, domain: str, line: Line, make: Any) -> Exception:

@@ -68,7 +68,8 @@ def backends(domain: str | None = None) -> list[BackendInfo]:
     if domain is not None and domain not in DOMAINS:
         raise UnknownOption("domain", domain, DOMAINS)
     domains = DOMAINS if domain is None else (domain,)
-    return [_described(each, name) for each in domains for name in installed(each)]
+    found = [(each, _entry_points(each)[name]) for each in domains for name in installed(each)]
+    return [_described(each, entry) for each, entry in found]
 
 
 def load(domain: str, name: str) -> pluggy.HookRelay:
@@ -82,6 +83,11 @@ def load(domain: str, name: str) -> pluggy.HookRelay:
     entry = _entry_points(domain).get(name)
     if entry is None:
         raise UnknownBackend(domain, name, installed(domain))
+    return _hooks(domain, entry)
+
+
+def _hooks(domain: str, entry: EntryPoint) -> pluggy.HookRelay:
+    name = entry.name
     # One manager per load: pluggy knows a plugin by its name alone, so a shared manager would skip
     # the registry's "mlflow" once tracking has loaded its own.
     manager = pluggy.PluginManager("mlopskit")
@@ -94,39 +100,30 @@ def load(domain: str, name: str) -> pluggy.HookRelay:
         if package in ("", "mlopskit", entry.module.partition(".")[0]) or find_spec(package):
             # A module that the plugin itself should have brought is a bug, not a missing package.
             raise BrokenPlugin(domain, name, _distribution(entry), exc) from exc
-        info = _described(domain, name)
+        info = _described(domain, entry)
         raise MissingDependency(f"The {domain} backend {name!r}", package, info.install) from exc
     except Exception as exc:
         raise BrokenPlugin(domain, name, _distribution(entry), exc) from exc
-    if domain == "registry":
-        offer_flavors()
     return manager.hook
 
 
-@cache
 def flavors() -> Mapping[str, Any]:
-    """Import the flavors of models that installed packages bring, and return them by name.
+    """Import the flavors of models that the installed packages bring, and return them by name.
+
+    Each call looks anew; who asks keeps what it was given.
 
     Raises:
         MissingDependency: If a package that one needs is not installed.
         BrokenPlugin: If one's own code fails, or it has no `make_flavor`.
     """
     found = {}
-    for name in installed("flavors"):
-        hooks = load("flavors", name)
+    for entry in sorted(entry_points(group="mlopskit.flavors"), key=lambda each: each.name):
+        hooks = _hooks("flavors", entry)
         if not hooks.make_flavor.get_hookimpls():
-            entry = _entry_points("flavors")[name]
             reason = TypeError("its module does not implement make_flavor")
-            raise BrokenPlugin("flavors", name, _distribution(entry), reason)
-        found[name] = hooks.make_flavor()
+            raise BrokenPlugin("flavors", entry.name, _distribution(entry), reason)
+        found[entry.name] = hooks.make_flavor()
     return found
-
-
-def offer_flavors() -> None:
-    """Let registries find the flavors of other packages; none is imported before it is needed."""
-    from mlopskit.registry.flavors import find_more  # noqa: PLC0415 - few processes keep models
-
-    find_more(flavors)
 
 
 def listeners() -> list[pluggy.HookRelay]:
@@ -177,7 +174,10 @@ def declared(domain: str, name: str) -> Mapping[str, Any]:
     plain literals so that neither is needed to know what it can do. Tables that cannot be read
     are left out.
     """
-    entry = _entry_points(domain)[name]
+    return _declared(_entry_points(domain)[name])
+
+
+def _declared(entry: EntryPoint) -> Mapping[str, Any]:
     source = _source(entry.module)
     tables: dict[str, Any] = {}
     if source is None:
@@ -196,9 +196,9 @@ def declared(domain: str, name: str) -> Mapping[str, Any]:
     return tables
 
 
-def _described(domain: str, name: str) -> BackendInfo:
-    entry = _entry_points(domain)[name]
-    tables = declared(domain, name)
+def _described(domain: str, entry: EntryPoint) -> BackendInfo:
+    name = entry.name
+    tables = _declared(entry)
     tool = _mapping(tables.get("TOOL"))
     requires = {package: str(tested) for package, tested in _mapping(tool.get("requires")).items()}
     found = {package: version_of(package) for package in requires}

@@ -28,18 +28,22 @@ class Context:
     """Where a tool lives: the folder for its state, the secrets it must not store, its listeners.
 
     ``home`` is the only folder that embedded backends write to unless they are given a location.
-    ``save_model`` writes an object into an empty folder, as the registry's flavors do, and says
-    how: tracking keeps models and knows no flavors. ``fetch_model`` takes a run, the name of a
-    model that it logged and an empty folder, writes the model's files there and returns what was
-    logged beside it: the registry knows no tracker. Both are None where a tool is made without a
-    kit.
+    ``save_model`` takes an object, an empty folder and an example of what the object takes or None;
+    it writes both there, as the registry does, and says how: tracking keeps models and knows no
+    flavors. Of a path it writes the example alone, and an example that the registry could not keep
+    it leaves out. ``fetch_model`` takes a run, the name of a model that it logged and an empty
+    folder, writes the model's files there and returns what was logged beside it: the registry knows
+    no tracker. Both are None where a tool is made without a kit. ``flavors`` returns the flavors of
+    models that other packages bring, by name, and imports them when it is first called; without a
+    kit there are none.
     """
 
     home: Path = Path(".mlopskit")
     redactor: Redactor = field(default_factory=Redactor)
     notify: Callable[..., None] = _nobody_listens
-    save_model: Callable[[Any, Path], Mapping[str, Any]] | None = None
+    save_model: Callable[[Any, Path, Any], Mapping[str, Any]] | None = None
     fetch_model: Callable[[str, str, Path], Mapping[str, Any]] | None = None
+    flavors: Callable[[], Mapping[str, Any]] = dict
 
 
 class Tool(ABC):

@@ -117,6 +117,33 @@ def test_a_module_with_an_example_of_one_row_is_exported_for_any_number(registry
     assert registry.get_version("model", 1).flavor == "torch"
 
 
+def test_a_module_of_several_inputs_takes_as_many_rows_of_each(registry: Registry) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Joined(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, one: Any, other: Any) -> Any:
+            return torch.cat([one, other], 1)
+
+    def answer(model: Any) -> Any:
+        return model(torch.from_numpy(X), torch.from_numpy(X[:, :1].copy())).numpy()
+
+    example = {"one": X[:2], "other": X[:2, :1]}
+    loaded = there_and_back(registry, Joined(), answer, input_example=example)
+    with pytest.raises(RuntimeError, match="shape"):
+        loaded(torch.from_numpy(X), torch.from_numpy(X[:3, :1].copy()))
+
+
+def test_a_module_that_takes_one_number_of_rows_alone_is_refused(registry: Registry) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Fixed(torch.nn.Module):  # type: ignore[misc,name-defined]
+        def forward(self, rows: Any) -> Any:
+            return rows + torch.ones(3, 1)
+
+    with pytest.raises(InvalidModel, match="guards"):
+        registry.register("model", Fixed(), input_example=X[:3])
+
+
 def test_a_module_without_an_example_is_its_state_dict(registry: Registry) -> None:
     torch = pytest.importorskip("torch")
     pytest.importorskip("safetensors")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mlopskit.redaction import Redactor
     from mlopskit.registry.blobs import Manifest
     from mlopskit.registry.entities import Signature
 
@@ -38,16 +39,18 @@ _WORDS: Final = {
     "float32": "FP32",
     "float64": "FP64",
 }
+TEXTS: Final = "BYTES"
 _TYPES: Final = {word: name for name, word in _WORDS.items()}
 
 
-def packed(inputs: Any, outputs: Any = None) -> bytes:
+def packed(inputs: Any, outputs: Any = None, *, redactor: Redactor | None = None) -> bytes:
     """Return an example as JSON.
 
     Args:
         inputs: An array, named ``"input"``; a mapping from name to array; or a frame of pandas,
             Polars or PyArrow, each column of which is an array. The rows come first.
         outputs: What the model answers, likewise; a single array is named ``"output"``.
+        redactor: Removes the secrets in texts and names.
 
     Raises:
         InvalidInput: If it is none of these, holds what the protocol has no type for, or is larger
@@ -57,6 +60,11 @@ def packed(inputs: Any, outputs: Any = None) -> bytes:
     found: dict[str, Any] = {"inputs": _tensors(inputs, "input")}
     if outputs is not None:
         found["outputs"] = _tensors(outputs, "output")
+    if redactor is not None:
+        for tensor in (*found["inputs"], *found.get("outputs", ())):
+            if tensor["datatype"] == TEXTS:
+                tensor["data"] = redactor.value(tensor["data"], tensor["name"])
+            tensor["name"] = redactor.text(tensor["name"])
     text = json.dumps(found, separators=(",", ":")).encode()
     if len(text) > MOST_BYTES:
         raise InvalidInput(
@@ -64,6 +72,15 @@ def packed(inputs: Any, outputs: Any = None) -> bytes:
             "A few rows are enough."
         )
     return text
+
+
+def fits(inputs: Any) -> bool:
+    """Tell whether `packed` has a form for an example: rows of numbers, bools or texts."""
+    try:
+        arrays = as_arrays(inputs, "input")
+    except (MissingDependency, ValueError, TypeError):  # Of rows that have no common length.
+        return False
+    return bool(arrays) and all(array.ndim and _word(array) for array in arrays.values())
 
 
 def unpacked(text: bytes, what: str) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
@@ -101,11 +118,16 @@ def as_arrays(given: Any, name: str) -> dict[str, NDArray[Any]]:
     """Return an array, a mapping of arrays or the columns of a frame as arrays by name."""
     numpy = _numpy()
     if isinstance(given, Mapping):
-        return {str(key): numpy.asarray(value) for key, value in given.items()}
+        return {str(key): numpy.asarray(_here(value)) for key, value in given.items()}
     if _is_frame(given):
         names = getattr(given, "column_names", None) or list(given.columns)
         return {str(key): numpy.asarray(given[key]) for key in names}
-    return {name: numpy.asarray(given)}
+    return {name: numpy.asarray(_here(given))}
+
+
+def _here(given: Any) -> Any:
+    """Return a tensor of torch as NumPy takes it: in the memory of the CPU, without gradients."""
+    return given.detach().cpu() if hasattr(given, "detach") else given
 
 
 def _is_frame(given: Any) -> bool:
@@ -122,16 +144,21 @@ def _tensors(given: Any, name: str) -> list[dict[str, Any]]:
 def _tensor(name: str, array: NDArray[Any]) -> dict[str, Any]:
     if array.ndim == 0:
         raise InvalidInput(f"{name!r} of the example has no rows. Pass a batch, even of one.")
-    word = _WORDS.get(array.dtype.name)
-    data = array.ravel().tolist()
+    word = _word(array)
     if word is None:
-        if not all(isinstance(item, str) for item in data):
-            raise InvalidInput(
-                f"{name!r} of the example has the type {array.dtype}, which the Open Inference "
-                "Protocol has no word for. Pass numbers, bools or texts."
-            )
-        word = "BYTES"
+        raise InvalidInput(
+            f"{name!r} of the example has the type {array.dtype}, which the Open Inference "
+            "Protocol has no word for. Pass numbers, bools or texts."
+        )
+    data = array.ravel().tolist()
     return {"name": name, "shape": list(array.shape), "datatype": word, "data": data}
+
+
+def _word(array: NDArray[Any]) -> str | None:
+    word = _WORDS.get(array.dtype.name)
+    if word is None and all(isinstance(item, str) for item in array.flat):
+        return TEXTS
+    return word
 
 
 def _arrays(tensors: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
@@ -139,7 +166,7 @@ def _arrays(tensors: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
     found = {}
     for each in tensors:
         word = each["datatype"]
-        dtype = object if word == "BYTES" else _TYPES[word]
+        dtype = object if word == TEXTS else _TYPES[word]
         found[str(each["name"])] = numpy.array(each["data"], dtype=dtype).reshape(each["shape"])
     return found
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,14 +17,16 @@ from mlopskit.registry.entities import Signature
 from mlopskit.storage import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from mlopskit.registry.flavors import Package
+    from mlopskit.redaction import Redactor
+    from mlopskit.registry.flavors import More, Package
+    from mlopskit.tool import Context
 
-# Writes the files of a run's model into a folder, and returns what was logged beside it.
-FetchModel = Callable[[str, str, Path], Mapping[str, Any]]
-# Where `Run.log_model` keeps an example: rows for people, which no flavor reads.
+# What `Run.log_model` says of the example: where in the model it lies.
 EXAMPLE: Final = "input_example"
+# And where it lies if it is a table for people, which no flavor reads.
+TABLE: Final = "input_example"
 _RUN: Final = re.compile(r"runs:/+([^/]+)/(.+)\Z")
 
 
@@ -43,9 +45,11 @@ def run_of(source: Any) -> str | None:
 def packed(
     source: Any,
     example: bytes | None,
-    fetch_model: FetchModel | None,
+    context: Context,
 ) -> Iterator[tuple[Package, Signature | None]]:
     """Hold a model as files, with its example among them, and its signature where it is known.
+
+    The model of a run brings its own example, unless another one is given.
 
     Raises:
         InvalidModel: If no flavor takes the object, or its files cannot be kept.
@@ -57,10 +61,13 @@ def packed(
     with ExitStack() as stack:
         signature = None
         if run_of(source) is None:
-            package = stack.enter_context(flavors.packed(source, example))
+            package = stack.enter_context(flavors.packed(source, example, more=context.flavors))
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlopskit-")))
-            package, signature = _of_run(source, folder / "model", fetch_model)
+            package, signature, its_own = _of_run(source, folder / "model", context)
+            if example is None and its_own is not None:
+                examples.unpacked(its_own, source)
+                example = its_own
         if any(name == examples.FILE for name, _ in package.files):
             raise InvalidModel(f"A model's own file cannot be called {examples.FILE!r}. Rename it.")
         if example is not None:
@@ -71,13 +78,48 @@ def packed(
         yield package, signature
 
 
-def _of_run(
-    source: str,
+def save(
+    model: Any,
     folder: Path,
-    fetch_model: FetchModel | None,
-) -> tuple[Package, Signature | None]:
+    example: Any,
+    *,
+    redactor: Redactor,
+    more: More,
+) -> dict[str, Any]:
+    """Write an object and its example into an empty folder, and say how, for `packed` to read.
+
+    Args:
+        model: The object; or a path, of which nothing is written, since its files are there.
+        folder: The folder.
+        example: What `Registry.register` takes as an input example; one that it would not take is
+            left out.
+        redactor: Removes the secrets in an example's texts.
+        more: The flavors of other packages.
+
+    Raises:
+        InvalidModel: If no flavor takes the object, or its flavor cannot save it.
+        InvalidInput: If the example is too large.
+        MissingDependency: If the flavor needs a package that is not installed.
+    """
+    said: dict[str, Any] = {}
+    text = None
+    if example is not None and examples.fits(example):
+        text = examples.packed(example, redactor=redactor)
+        shown = examples.signature(example)
+        said = {EXAMPLE: examples.FILE, "signature": shown.model_dump(mode="json")}
+    if not isinstance(model, str | PathLike):
+        said |= flavors.saved(model, folder, text, more=more)
+    if text is not None:
+        (folder / examples.FILE).write_bytes(text)
+    return said
+
+
+def _of_run(
+    source: str, folder: Path, context: Context
+) -> tuple[Package, Signature | None, bytes | None]:
+    """Fetch a run's model into a new folder; return it, its signature and its example."""
     run, name = _parts(source)
-    if fetch_model is None:
+    if context.fetch_model is None:
         raise Unsupported(
             "registry",
             "this registry",
@@ -85,34 +127,48 @@ def _of_run(
             "it was opened without a kit, which knows the tracker; use kit.registry",
         )
     folder.mkdir()
-    details = fetch_model(run, name, folder)
-    return _package(folder, details), _signature(details.get("signature"))
+    details = context.fetch_model(run, name, folder)
+    example = _taken_out(folder, details)
+    package = _package(folder, details, context.flavors)
+    return package, _signature(details.get("signature")), example
 
 
-def load_of_run(source: str, fetch_model: FetchModel | None, *, trusted: bool) -> Any:
+def load_of_run(source: str, context: Context, *, trusted: bool) -> Any:
     """Return the model that a run logged, as `Registry.load` returns a version."""
-    with packed(source, None, fetch_model) as (package, _):
+    with tempfile.TemporaryDirectory(prefix="mlopskit-") as scratch:
+        folder = Path(scratch, "model")
+        package, *_ = _of_run(source, folder, context)
         files = [
             blobs.ManifestFile(path=name, size=path.stat().st_size, sha256=digest_of(path))
             for name, path in package.files
         ]
         manifest = blobs.Manifest(flavor=package.flavor, files=tuple(files))
-        folder = package.files[0][1].parent
-        for _ in Path(package.files[0][0]).parts[1:]:
-            folder = folder.parent
-        return flavors.loaded(package.flavor, folder, manifest, source, trusted=trusted)
+        more = context.flavors
+        return flavors.loaded(package.flavor, folder, manifest, source, trusted=trusted, more=more)
 
 
-def _package(folder: Path, details: Mapping[str, Any]) -> Package:
+def _taken_out(folder: Path, details: Mapping[str, Any]) -> bytes | None:
+    """Take the example out of the files of a run's model, and return it unless it is a table."""
+    # Runs of before said nothing of their table, and what no flavor saved may be anybody's.
+    if details.get(EXAMPLE, TABLE if "flavor" in details else None) == TABLE:
+        shutil.rmtree(folder / TABLE, ignore_errors=True)
+    path = folder / examples.FILE
+    if not path.is_file():
+        return None
+    text = path.read_bytes()
+    path.unlink()
+    return text
+
+
+def _package(folder: Path, details: Mapping[str, Any], more: More) -> Package:
     """Return a run's model as files; how an object was saved is known since it was logged."""
     flavor = details.get("flavor")
-    if flavor:
-        shutil.rmtree(folder / EXAMPLE, ignore_errors=True)
     files = blobs.files_of(folder)
     if flavor:
         return flavors.Package(str(flavor), files, dict(details.get("libraries") or {}))
     alone = len(files) == 1 and "/" not in files[0][0]
-    return flavors.Package(flavors.flavor_of(files[0][1] if alone else folder, files), files)
+    found = flavors.flavor_of(files[0][1] if alone else folder, files, more=more)
+    return flavors.Package(found, files)
 
 
 def _signature(given: Any) -> Signature | None:

@@ -86,6 +86,13 @@ class Chronicle(ABC):
             Whether the text stands at the place now.
         """
 
+    def _forget(self, name: str) -> None:
+        """Keep nothing of what was read of a model's chronicle: it was damaged, on its way perhaps.
+
+        A tool's own class that keeps texts forgets them here.
+        """
+        self._books.pop(name, None)
+
     # What a registry asks.
 
     def read(self, name: str) -> list[HistoryEntry]:
@@ -139,8 +146,12 @@ class Chronicle(ABC):
             book = _Book()
         if len(texts) > len(book.texts):
             fresh = _Book(list(book.texts), list(book.entries), dict(book.attached))
-            for text in texts[len(book.texts) :]:
-                _take(fresh, name, text)
+            try:
+                for text in texts[len(book.texts) :]:
+                    _take(fresh, name, text)
+            except IntegrityError:
+                self._forget(name)
+                raise
             book = fresh
         self._books[name] = book
         return book

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlopskit import storage
-from mlopskit.errors import Conflict, InvalidInput, InvalidName, Unsupported
+from mlopskit.errors import Conflict, InvalidInput, InvalidName
 from mlopskit.names import check_label, check_path
-from mlopskit.tracking import charts, datasets, media, tables
+from mlopskit.tracking import charts, datasets, media, models, tables
 from mlopskit.tracking.entities import Artifact
 from mlopskit.tracking.values import check_step, check_text
 from mlopskit.tracking.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from os import PathLike
 
     from mlopskit.redaction import Redactor
     from mlopskit.tracking.base import Tracker
@@ -330,45 +330,26 @@ class Contents(ABC):
         Args:
             model: A file or folder that holds it, or an object that a flavor of the registry saves.
             name: Its name in the run.
-            signature: What it takes and answers, from `mlopskit.infer_signature`.
-            input_example: A few rows to ask it with, in a form that `log_table` takes.
+            signature: What it takes and answers, from `mlopskit.infer_signature`. Read off the
+                example if left out.
+            input_example: A few rows to ask it with, as `Registry.register` takes and keeps them:
+                an array, a mapping from name to array, or a frame. Formats that trace a model, such
+                as torch's, need it. What `log_table` takes beside, such as rows as mappings, times
+                and pictures, is kept as a table, which no flavor reads.
 
         Raises:
-            InvalidModel: If no flavor takes the object.
+            InvalidModel: If no flavor takes the object, or its flavor cannot save it.
+            InvalidInput: If there is nothing at the path, or the example cannot be kept.
             MissingDependency: If its flavor needs a package that is not installed.
         """
         details: dict[str, Any] = {}
         if signature is not None:
             dump = getattr(signature, "model_dump", None)
             details["signature"] = signature if dump is None else dump(mode="json")
-        example = {}
-        if input_example is not None:
-            table = tables.table(input_example, self._redactor)
-            example = {f"input_example/{rel or 'rows.json'}": b for rel, b in table.files.items()}
-        if isinstance(model, str | PathLike):
-            path = _given(model)
-            if not path.exists():
-                raise InvalidInput(f"There is no file {str(path)!r} to keep as a model.")
-            sources: dict[str, Path | bytes] = {path.name: path}
-            if path.is_dir():
-                files = (file for file in sorted(path.rglob("*")) if file.is_file())
-                sources = {file.relative_to(path).as_posix(): file for file in files}
-            return self._keep(name, {**sources, **example}, type="model", metadata=details)
-        save = self._tracker.context.save_model
-        if save is None:
-            raise Unsupported(
-                "tracking",
-                "this tracker",
-                "log_model of an object",
-                "it was opened without a kit, which knows the flavors; save the model to a file",
-            )
         with tempfile.TemporaryDirectory(prefix="mlopskit-") as folder:
-            saved = save(model, Path(folder))
-            files_of = (file for file in sorted(Path(folder).rglob("*")) if file.is_file())
-            sources = {file.relative_to(folder).as_posix(): file for file in files_of}
-            return self._keep(
-                name, {**sources, **example}, type="model", metadata={**saved, **details}
-            )
+            context = self._tracker.context
+            sources, said = models.sources_of(model, input_example, Path(folder), context)
+            return self._keep(name, sources, type="model", metadata={**said, **details})
 
     def watch(
         self,

@@ -27,6 +27,7 @@ from mlopskit.tracking import mlflow_layout as layout
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Artifact, ArtifactUse, Experiment
 from mlopskit.tracking.escapes import key_to_store
+from mlopskit.tracking.mlflow_artifacts import RunFiles
 from mlopskit.tracking.mlflow_server import (
     checked_uri,
     look_into,
@@ -243,11 +244,11 @@ class MlflowTracker(Tracker):
                 return layout.history_of([(m.timestamp, m.step, m.value) for m in rows])
             children: list[layout.Point] = []
             if layout.CHILDREN_TAG in tags:
-                children = layout.children_points(self.native, own, key)
+                children = layout.children_points(self.native, run, key)
                 rows = [row for row in rows if not row.timestamp & 1]
             points: dict[tuple[int, int], Number] = {(m.timestamp, m.step): m.value for m in rows}
             if layout.own_key("odd", key) in tags:
-                for step, time_ms, value in layout.odd_points(self.native, own, key):
+                for step, time_ms, value in layout.odd_points(self.native, run, key):
                     if not (children and time_ms & 1):
                         points[time_ms, step] = value
         if not points and not children:
@@ -271,7 +272,7 @@ class MlflowTracker(Tracker):
                     ids, f"tags.`{tag}` IS NOT NULL", max_results=layout.PAGE, page_token=token
                 )
                 for run in page:
-                    text = layout.text_of(client, run.info.run_id, run.data.tags[tag])
+                    text = layout.text_of(client, run, run.data.tags[tag])
                     files = tuple(Artifact(**each) for each in json.loads(text))
                     known = alias == "latest" or alias in files[0].aliases
                     if known and (newest is None or _is_newer(files, newest.files)):
@@ -288,7 +289,7 @@ class MlflowTracker(Tracker):
         with self._asking(id):
             if layout.is_ours(run):
                 return layout.files_of(
-                    run.data.tags, lambda text: layout.text_of(self.native, own, text)
+                    run.data.tags, lambda text: layout.text_of(self.native, run, text)
                 )
             return sorted(layout.walk(self.native, own, ""), key=lambda each: each.name)
 
@@ -297,8 +298,9 @@ class MlflowTracker(Tracker):
         run = self._run(id)
         stored = layout.stored_path(artifact) if layout.is_ours(run) else artifact.name
         with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
+            path = Path(folder, "file")
             with self._asking(id):
-                path = self.native.download_artifacts(run.info.run_id, stored, folder)
+                RunFiles(self.native, run).fetch(stored, path)
             with disk_errors(destination):
                 os.replace(path, destination)
 
@@ -365,9 +367,8 @@ class MlflowTracker(Tracker):
         )
 
     def _record(self, run: MlflowRun) -> RunRecord:
-        own = run.info.run_id
         name = self._experiment_name(run.info.experiment_id)
-        return layout.record_of(run, name, lambda text: layout.text_of(self.native, own, text))
+        return layout.record_of(run, name, lambda text: layout.text_of(self.native, run, text))
 
 
 def _is_newer(files: Sequence[Artifact], than: Sequence[Artifact]) -> bool:

@@ -7,12 +7,11 @@ no place for, and the folder ``mlopskit`` of its artifacts what is too long for 
 from __future__ import annotations
 
 import json
-import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.tracking import mlflow_media as media
@@ -24,6 +23,7 @@ from mlopskit.tracking.escapes import (
     param_from_text,
     tag_from_text,
 )
+from mlopskit.tracking.mlflow_artifacts import RunFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,21 +169,19 @@ def experiments(client: MlflowClient) -> list[MlflowExperiment]:
             return sorted(found, key=lambda each: str(each.name))
 
 
-def text_of(client: MlflowClient, run: str, text: str) -> str:
+def text_of(client: MlflowClient, run: MlflowRun, text: str) -> str:
     """Return a text, from its file where it was too long for its row."""
     if not text.startswith('{"$": "file"'):
         return text
-    with tempfile.TemporaryDirectory() as folder:
-        path = client.download_artifacts(run, json.loads(text)["v"], folder)
-        return Path(path).read_text(encoding="utf-8")
+    return RunFiles(client, run).read(json.loads(text)["v"])
 
 
-def odd_points(client: MlflowClient, run: str, key: str) -> list[Point]:
+def odd_points(client: MlflowClient, run: MlflowRun, key: str) -> list[Point]:
     """Return the points of a series that MLflow's rows cannot hold."""
     return [tuple(point) for _, points in _kept(client, run, ODD, key) for point in points]
 
 
-def children_points(client: MlflowClient, run: str, key: str) -> list[Point]:
+def children_points(client: MlflowClient, run: MlflowRun, key: str) -> list[Point]:
     """Return the points of a series that forked children have logged.
 
     A batch may have been written twice, and not in the same parts: a point is known by its place.
@@ -196,11 +194,12 @@ def children_points(client: MlflowClient, run: str, key: str) -> list[Point]:
     return list(found.values())
 
 
-def _kept(client: MlflowClient, run: str, where: str, key: str) -> Iterator[tuple[str, list[Any]]]:
+def _kept(
+    client: MlflowClient, run: MlflowRun, where: str, key: str
+) -> Iterator[tuple[str, list[Any]]]:
     """Yield the journal, and what its records say of a key, for each file in a folder of a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        for path in sorted(Path(client.download_artifacts(run, where, folder)).iterdir()):
-            yield path.stem.rpartition("-")[0], json.loads(path.read_text()).get(key, [])
+    for name, text in RunFiles(client, run).texts(where):
+        yield PurePosixPath(name).stem.rpartition("-")[0], json.loads(text).get(key, [])
 
 
 def files_of(tags: Mapping[str, str], fetch: Callable[[str], str]) -> list[Artifact]:

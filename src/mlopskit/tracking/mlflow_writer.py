@@ -274,7 +274,7 @@ class Writer:
     def _end(self, own: str, record: Ended) -> None:
         if record.status == "lost":
             run = self._client.get_run(own)
-            owner = layout.text_of(self._client, own, run.data.tags.get(layout.OWN + "owner", ""))
+            owner = layout.text_of(self._client, run, run.data.tags.get(layout.OWN + "owner", ""))
             if run.info.status != "RUNNING" or owner != record.owner:
                 return
             self._client.set_tag(own, layout.OWN + "status", "lost")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # The path of each file in the version, and where it lies now.
 Files = Sequence[tuple[str, Path]]
+# Returns the flavors of other packages by name, as `mlopskit.tool.Context.flavors` does.
+More = Callable[[], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +116,14 @@ _BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
 _LAST: Final = ("torch-file", "pickle", "joblib", "file", "folder")
 
 
-class _More:
-    """Where the flavors of other packages come from; set by `mlopskit.plugins`."""
-
-    find: Callable[[], Mapping[str, Any]] = staticmethod(dict)
-
-
-def find_more(find: Callable[[], Mapping[str, Any]]) -> None:
-    """Let a function name the flavors of other packages, from now on in this process."""
-    _More.find = staticmethod(find)
-
-
-def known() -> dict[str, Flavor]:
+def known(more: More = dict) -> dict[str, Flavor]:
     """Return every flavor by name, in the order in which they are asked.
 
     Other packages' come after those that load without trust, and cannot take a built-in's name.
     """
     own = _built_in()
     first = {name: flavor for name, flavor in own.items() if name not in _LAST}
-    return {**first, **{k: v for k, v in _More.find().items() if k not in own}, **own}
+    return {**first, **{k: v for k, v in more().items() if k not in own}, **own}
 
 
 @cache
@@ -145,12 +136,13 @@ def _built_in() -> dict[str, Flavor]:
 
 
 @contextmanager
-def packed(source: Any, example: bytes | None = None) -> Iterator[Package]:
+def packed(source: Any, example: bytes | None = None, *, more: More = dict) -> Iterator[Package]:
     """Hold a model as files: those at a path, or an object saved to a private folder.
 
     Args:
         source: The object or the path.
         example: The input example as `examples.packed` writes it, for formats that trace a model.
+        more: The flavors of other packages.
 
     Raises:
         InvalidModel: If no flavor takes the object, or a folder holds what cannot be kept.
@@ -160,11 +152,11 @@ def packed(source: Any, example: bytes | None = None) -> Iterator[Package]:
     if isinstance(source, str | PathLike):
         path = Path(source).expanduser()
         files = files_of(path)
-        yield Package(flavor_of(path, files), files)
+        yield Package(flavor_of(path, files, more=more), files)
         return
     folder = Path(tempfile.mkdtemp(prefix="mlopskit-"))
     try:
-        how = saved(source, folder, example)
+        how = saved(source, folder, example, more=more)
         libraries = how["libraries"]
         yield Package(
             how["flavor"],
@@ -180,14 +172,16 @@ def packed(source: Any, example: bytes | None = None) -> Iterator[Package]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def saved(model: Any, folder: Path, example: bytes | None = None) -> dict[str, Any]:
+def saved(
+    model: Any, folder: Path, example: bytes | None = None, *, more: More = dict
+) -> dict[str, Any]:
     """Write an object into an empty folder; return its ``flavor`` and the ``libraries`` it needs.
 
     Raises:
         InvalidModel: If no flavor takes the object.
         MissingDependency: If the flavor needs a package that is not installed.
     """
-    flavors, arrays = known(), _arrays(example)
+    flavors, arrays = known(more), _arrays(example)
     name = next((name for name, each in flavors.items() if each.takes(model, arrays)), None)
     if name is None:
         takes = "; ".join(f"{name}: {flavor.TAKES}" for name, flavor in flavors.items())
@@ -200,17 +194,25 @@ def saved(model: Any, folder: Path, example: bytes | None = None) -> dict[str, A
     return {"flavor": name, "libraries": _versions(flavor.LIBRARIES)}
 
 
-def flavor_of(source: Path, files: Files) -> str:
+def flavor_of(source: Path, files: Files, *, more: More = dict) -> str:
     """Return the flavor of files that somebody else wrote."""
     folder = source.is_dir()
     return next(
         name
-        for name, flavor in known().items()
+        for name, flavor in known(more).items()
         if (flavor.FOLDERS if folder else name != "folder") and flavor.recognises(files)
     )
 
 
-def loaded(name: str, folder: Path, manifest: Manifest, label: str, *, trusted: bool) -> Any:
+def loaded(
+    name: str,
+    folder: Path,
+    manifest: Manifest,
+    label: str,
+    *,
+    trusted: bool,
+    more: More = dict,
+) -> Any:
     """Return the object in a folder of verified files.
 
     Raises:
@@ -218,7 +220,7 @@ def loaded(name: str, folder: Path, manifest: Manifest, label: str, *, trusted: 
         UntrustedModel: If that would run code from the files, and `trusted` is False.
         MissingDependency: If the flavor needs a package that is not installed.
     """
-    flavors = known()
+    flavors = known(more)
     flavor = flavors.get(name)
     if flavor is None:
         raise InvalidModel(

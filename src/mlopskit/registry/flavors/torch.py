@@ -13,6 +13,7 @@ import io
 import json
 import re
 import zipfile
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidModel, UntrustedModel
@@ -54,6 +55,8 @@ _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _WORDS: Final = frozenset(
     ["Add", "Mul", "Max", "Min", "Mod", "FloorDiv", "CeilDiv", "PythonMod", "CleanDiv", "true"]
 )
+_ROWS: Final = r"L(\['\w+'\]|\[\d+\])+\.size\(\)\[0\]"
+_SAME_ROWS: Final = re.compile(rf"{_ROWS} == {_ROWS}\Z")
 _SIZE: Final = re.compile(r"[\w\s()+\-*,]{0,2000}\Z")
 # Operators with a text among their arguments; a text could else be the name of a file.
 _TEXTS: Final = frozenset(
@@ -96,7 +99,7 @@ def save(model: Any, folder: Path, example: Mapping[str, Any] | None = None) -> 
     except Exception as exc:
         raise InvalidModel(
             f"torch.export cannot export the {type(model).__name__}: {exc}. "
-            "Register it without an input example, which keeps its state dict alone."
+            "Without an input example its state dict alone is kept."
         ) from exc
     try:
         _rebuilt(torch, folder / FILE, "the program")
@@ -133,19 +136,31 @@ def _is_program(model: Any) -> bool:
 
 
 def _exported(torch: Any, module: Any, example: Mapping[str, Any]) -> Any:
-    """Export a module; the first dimension of each input is that of the rows."""
+    """Export a module for the CPU; the first dimension of each input is that of the rows.
+
+    The module stays on its device, and each of its layers in its mode.
+    """
+    weights = next(chain(module.parameters(), module.buffers()), None)
+    device = "cpu" if weights is None else weights.device.type
     inputs = []
     for array in example.values():
         tensor = torch.from_numpy(array.copy())
         # Of one row PyTorch would conclude that there is never another.
-        inputs.append(torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor)
-    was = module.training
+        tensor = torch.cat([tensor, tensor]) if len(tensor) == 1 else tensor
+        inputs.append(tensor if weights is None else tensor.to(weights.device))
+    training = [each for each in module.modules() if each.training]
     module.eval()
     try:
         shapes = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
-        return torch.export.export(module, tuple(inputs), dynamic_shapes=shapes)
+        program = torch.export.export(module, tuple(inputs), dynamic_shapes=shapes)
     finally:
-        module.train(was)
+        for each in training:
+            each.training = True
+    if device == "cpu":
+        return program
+    from torch.export.passes import move_to_device_pass  # noqa: PLC0415 - seldom needed
+
+    return move_to_device_pass(program, "cpu")
 
 
 def _rebuilt(torch: Any, path: Path, label: str) -> io.BytesIO:
@@ -196,7 +211,7 @@ def _checked(torch: Any, given: Any, label: str) -> Any:
         raise InvalidModel(f"{label} holds no program.")
     for each in mappings_in(given):
         if each.get("guards_code"):
-            raise UntrustedModel(label, "it holds guards, which are Python")
+            each["guards_code"] = _without_same_rows(each["guards_code"], label)
         if any(each.get(key) for key in ("custom_obj_values", "as_custom_obj", "as_operator")):
             raise UntrustedModel(label, "it holds an object of somebody's own class")
         if "target" in each and "inputs" in each:
@@ -211,6 +226,14 @@ def _checked(torch: Any, given: Any, label: str) -> Any:
         if each.get("treespec_namedtuple_fields"):
             raise UntrustedModel(label, "its inputs are of somebody's own class")
     return given
+
+
+def _without_same_rows(guards: Any, label: str) -> list[str]:
+    """Leave out guards that say of inputs what their shapes say too: they have as many rows."""
+    for each in guards if isinstance(guards, list) else [guards]:
+        if not isinstance(each, str) or not _SAME_ROWS.match(each):
+            raise UntrustedModel(label, "it holds guards, which are Python")
+    return []
 
 
 def _check_operator(torch: Any, node: Mapping[str, Any], label: str) -> None:
