@@ -53,3 +53,28 @@ def test_a_long_list_of_what_there_is_is_cut_and_counted() -> None:
     error = errors.NotFound("run", "x", [f"run{i:03}" for i in range(500)])
 
     assert "run011 and 488 more" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "known", "said"),
+    [
+        ("run", "x", [], "There is no run 'x'."),
+        ("version of 'churn'", 9, ["1", "10", "2"], "There is no version 9 of 'churn'. There is: "),
+        ("alias of 'a of b'", "x", [], "There is no alias 'x' of 'a of b'."),
+        ('version of "it\'s"', 2, [], 'There is no version 2 of "it\'s".'),
+        ("gate in 'gates.py'", "auc", [], "There is no gate 'auc' in 'gates.py'."),
+        ("version of 'c' in the stage", "s", [], "There is no version of 'c' in the stage 's'."),
+        ("file of gates", "g.py", [], "There is no file of gates 'g.py'."),
+    ],
+    ids=str,
+)
+def test_what_is_not_there_is_told_as_it_is_said(
+    kind: str, name: object, known: list[str], said: str
+) -> None:
+    assert str(errors.NotFound(kind, name, known)).startswith(said)
+
+
+def test_numbers_are_listed_in_their_order_and_none_is_near_another() -> None:
+    error = errors.NotFound("version of 'churn'", 11, ["1", "10", "2"])
+
+    assert str(error) == "There is no version 11 of 'churn'. There is: 1, 2, 10."

@@ -157,6 +157,6 @@ def test_a_tools_own_package_is_imported_in_its_own_file_only(module: str) -> No
     tools = {"mlflow", "wandb", "feast", "evidently", "kfp", "tritonclient", "dask"}
     used = {name.partition(".")[0] for name in imports(module)} & tools
 
-    # `wandb` and `wandb_files` are both rooms of the one tool.
+    # `wandb` and `wandb_folders` are both rooms of the one tool.
     own = module.rpartition(".")[2].partition("_")[0]
     assert used <= {own}, f"{module} imports {sorted(used)}"

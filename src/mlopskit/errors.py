@@ -185,12 +185,20 @@ class InvalidSignature(UntrustedModel):
 
 
 class NotFound(MlopskitError, LookupError):
-    """The backend answered, and it has no such thing."""
+    """The backend answered, and it has no such thing.
+
+    Args:
+        kind: What it would be, such as ``"run"``. What something quoted would have, such as
+            ``"version of 'churn'"``, is told as it is said: "There is no version 9 of 'churn'."
+        name: What it was asked for.
+        known: What there is instead.
+    """
 
     def __init__(self, kind: str, name: object, known: Iterable[str] = ()) -> None:
-        choices = sorted(known)
-        there = f"{_nearest(str(name), choices)} There is: {_some(choices)}." if choices else ""
-        super().__init__(f"There is no {kind} {name!r}.{there}")
+        choices = sorted(known, key=_in_order)
+        near = "" if str(name).isdigit() else _nearest(str(name), choices)
+        there = f"{near} There is: {_some(choices)}." if choices else ""
+        super().__init__(f"There is no {_called(kind, name)}.{there}")
         self.kind = kind
         self.name = name
 
@@ -303,6 +311,20 @@ def _nearest(name: str, known: list[str]) -> str:
 
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _called(kind: str, name: object) -> str:
+    """Return ``version 9 of 'churn'`` for the kind ``version of 'churn'``."""
+    for word in (" of ", " in "):
+        noun, between, owner = kind.partition(word)
+        if owner.endswith(("'", '"')):
+            return f"{noun} {name!r}{between}{owner}"
+    return f"{kind} {name!r}"
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    """Sort 9 before 10, and names as they are."""
+    return (len(name) if name.isdigit() else 0, name)
 
 
 def _some(names: list[str], most: int = 12) -> str:

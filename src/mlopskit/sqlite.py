@@ -1,7 +1,7 @@
 """A SQLite file that threads, forks and processes may all use at once.
 
 Write-ahead logging, one connection per thread and process, a schema that is created race-free, and
-every failure of the disk as a `StorageError`.
+every failure of the disk as a `StorageError`. What a fork does to them is in `sqlite_forks`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from weakref import WeakSet
 
 from mlopskit.errors import StorageError
+from mlopskit.sqlite_forks import Connection
 from mlopskit.storage import make_private_folder
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ class Database:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._open: WeakSet[_Held] = WeakSet()
-        self._inherited: list[_Held] = []
         self._closed = False
         self._unchecked = check_up_to
 
@@ -68,12 +68,11 @@ class Database:
         """
         held: _Held | None = getattr(self._mine, "held", None)
         if held is not None and held.pid == os.getpid() and not self._closed:
+            with self.errors():
+                held.connection.ready()
             return held.connection
         if self._closed:
             raise StorageError(f"{self.path} has been closed.")
-        if held is not None:
-            # A connection must not cross a fork: the child leaves it alone, even unclosed.
-            self._inherited.append(held)
         with self.errors():
             held = _Held(self._connect())
         self._mine.held = held
@@ -129,20 +128,14 @@ class Database:
         for each in held:
             each.close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self) -> Connection:
         make_private_folder(self.path.parent)
         _make_private(self.path)
-        # `close` may run in another thread than the one that opened the connection.
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._prepare(connection)
-            self._check(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return Connection(self.path, self._begin, timeout=BUSY_S)
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        self._prepare(connection)
+        self._check(connection)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"pragma synchronous = {self._synchronous}")
@@ -191,7 +184,7 @@ class Database:
 class _Held:
     """A thread's connection, closed when the thread ends or the database is let go."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.pid = os.getpid()
 

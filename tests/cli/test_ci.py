@@ -246,6 +246,7 @@ def test_what_is_there_is_replaced_only_by_force(cli: Callable[..., Done], syste
         ("--train", " "),
         ("--train", "echo ${{ github.event.issue.title }}"),
         ("--gate", ""),
+        ("--gate", "gates.py:import"),
         ("--stage", "nowhere"),
     ],
     ids=str,
@@ -274,6 +275,22 @@ def test_the_file_of_gates_to_begin_with_works(cli: Callable[..., Done], tmp_pat
         "signature_compatible",
         "environment_known",
     ]
+
+
+def test_the_gates_to_begin_with_are_called_as_the_workflow_asks(
+    cli: Callable[..., Done], tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"weights")
+    with mk.load() as kit:
+        kit.registry.register("churn", file)
+    said = "ci: x/mine.py:STRICT"
+    cli("ci", "init", "github", "--gate", said)
+    done = cli("promote", "churn", "latest", "production", "--gate", said)
+
+    assert workflow("models.yml")["env"]["GATES"] == said
+    assert done.code == 0, done.err
+    assert len(done.records) == 4
 
 
 STUB = """#!/bin/sh

@@ -29,8 +29,12 @@ def test_other_domains_show_what_is_declared(cli: Callable[..., Done], tmp_path:
 
     assert shown.code == 0, shown.err
     assert "Capabilities" in shown.out
+    assert "absent: aggregate before you push, or in the source" in shown.out
     assert html.read_text().startswith("<!doctype html>")
     assert "## Capabilities" in text.read_text()
+    (tmp_path / "any").touch()
+    for each in (html, text):
+        assert each.stat().st_mode == (tmp_path / "any").stat().st_mode
     assert (said["domain"], said["results"]) == ("features", [])
 
 

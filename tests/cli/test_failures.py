@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from tests.programs import launched
 
 from mlopskit.cli import failure
-from mlopskit.errors import BackendError
+from mlopskit.errors import BackendError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,3 +152,31 @@ def test_it_runs_without_any_output() -> None:
     command = f"{sys.executable} -m mlopskit config >&- 2>&-"
 
     assert subprocess.run(command, shell=True).returncode == 0
+
+
+def test_the_same_reason_is_printed_in_full_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """What waits and what ends a command may both tell why a server is away."""
+    away = Unavailable("mlflow:http://x", "connection \x1brefused")
+    logger = logging.getLogger("mlopskit.tracking.delivery")
+
+    def run() -> None:
+        logger.warning("Delivery to %s failed (%s).", "x", away)
+        logger.warning("Delivery to %s failed (%s).", "x", away)
+        logger.warning("Run r is not all at x (%s).", str(away))
+        logger.info("not told")
+
+    assert failure.guarded(run) == 0
+    assert capsys.readouterr().err == (
+        "Delivery to x failed (mlflow:http://x cannot be reached: connection \\x1brefused).\n"
+        "Run r is not all at x (as told above).\n"
+    )
+
+
+def test_a_question_without_an_answer_is_no_interruption() -> None:
+    def ask() -> None:
+        try:
+            raise EOFError
+        except EOFError:
+            raise click.Abort from None
+
+    assert failure.guarded(ask) == 1

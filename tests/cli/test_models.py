@@ -211,7 +211,9 @@ def test_deleting_asks_first(cli: Callable[..., Done], monkeypatch: pytest.Monke
     assert refused.code == 1
     assert refused.err.endswith("Nothing was deleted.\n")
     answers("")
-    assert cli("models", "delete", "churn", "2").code != 0
+    unanswered = cli("models", "delete", "churn", "2")
+    assert unanswered.code == 2
+    assert "Nobody has answered, and nothing was deleted. Pass --yes." in unanswered.err
     assert cli("models", "delete", "churn", "1", "--yes").code == 1  # It is in production.
     answers("y\n")
     assert cli("models", "delete", "churn", "2").code == 0
@@ -244,3 +246,49 @@ def test_requests_are_made_listed_and_decided(cli: Callable[..., Done]) -> None:
     assert "approved" in cli("models", "approve", "churn", number, "--by", "grace").out
     assert cli("models", "reject", "churn", number, "--by", "grace").code == 1
     assert cli("models", "request", "churn", "2", "production").code == 2
+
+
+@pytest.mark.usefixtures("models")
+def test_a_request_says_how_it_is_decided(cli: Callable[..., Done]) -> None:
+    """Its number is no version's, nor one more than that of the request before."""
+    asked = cli("models", "request", "churn", "2", "production", "--why", "w", "--by", "ada")
+    number = asked.records[0][0]
+    waiting = cli("models", "pending")
+    again = cli("models", "request", "churn", "2", "production", "--why", "w", "--by", "bob")
+    wrong = cli("models", "approve", "churn", "999", "--by", "bob")
+    assert cli("models", "approve", "churn", number, "--by", "bob").code == 0
+    decided = cli("models", "reject", "churn", number, "--by", "eve")
+
+    assert asked.err == f"Another person decides: mlopskit models approve churn {number}\n"
+    assert "REQUEST is the number that" in waiting.err
+    assert f"request {number} is pending until 2" in again.err
+    assert "Approve or reject that one." in again.err
+    assert f"There is no request 999 of 'churn'. There is: {number}." in wrong.err
+    assert f"Request {number} of 'churn' was approved by 'bob', and cannot be" in decided.err
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("none", "'none' is where versions begin, and is not rolled back."),
+        ("archived", "'archived' is where versions go that leave other stages, and is not"),
+    ],
+)
+def test_the_ends_of_the_stages_are_not_rolled_back(
+    cli: Callable[..., Done], stage: str, said: str
+) -> None:
+    refused = cli("models", "rollback", "churn", stage)
+
+    assert refused.code == 1
+    assert said in refused.err
+    assert refused.err.endswith("Stages that can be: staging, production.\n")
+
+
+@pytest.mark.usefixtures("models")
+def test_a_change_is_confirmed(cli: Callable[..., Done]) -> None:
+    assert cli("models", "edit", "churn", "--tag", "a=b").err == "'churn' is changed.\n"
+    assert cli("models", "edit", "churn", "2", "--tag", "a=b").err == (
+        "Version 2 of 'churn' is changed.\n"
+    )
+    assert "pass --description, --tag or --untag" in cli("models", "edit", "churn").err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
+import stat
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,9 +17,11 @@ from tests.programs import launched
 
 from mlopskit.cli import output
 from mlopskit.cli.safe import safe
+from mlopskit.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Done
 
@@ -130,3 +134,64 @@ def on_terminal(*arguments: str, columns: int = 80) -> str:
             seen += chunk
     os.close(ours)
     return seen.decode()
+
+
+def test_a_report_has_the_mode_of_any_file_or_the_one_it_had(tmp_path: Path) -> None:
+    new, old = tmp_path / "new.html", tmp_path / "old.html"
+    old.write_text("before")
+    old.chmod(0o604)
+    before = os.umask(0o027)
+    try:
+        output.write_report(new, "a")
+        output.write_report(old, "b")
+    finally:
+        os.umask(before)
+
+    assert (new.read_text(), stat.S_IMODE(new.stat().st_mode)) == ("a", 0o640)
+    assert (old.read_text(), stat.S_IMODE(old.stat().st_mode)) == ("b", 0o604)
+    assert sorted(each.name for each in tmp_path.glob("*.*")) == ["new.html", "old.html"]
+
+
+def test_a_report_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    """Who has the old one open goes on reading it, and a link stays one."""
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    page.write_text("before")
+    link.symlink_to(page)
+    with page.open() as reader:
+        output.write_report(link, "after")
+        assert reader.read() == "before"
+
+    assert link.is_symlink()
+    assert page.read_text() == "after"
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("before")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        output.write_report(page, "after")
+
+    assert [each.read_text() for each in tmp_path.glob("*.*")] == ["before"]
+
+
+def test_a_report_may_go_to_what_is_no_file(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    output.write_report(fifo, "text")
+
+    assert os.read(reader, 99) == b"text"
+    os.close(reader)
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 runs"), (1, "1 run"), (2, "2 runs")])
+def test_one_is_not_plural(count: int, shown: str) -> None:
+    assert output.counted(count, "run") == shown

@@ -42,6 +42,8 @@ def test_runs_of_two_trackers(cli: Callable[..., Done], tmp_path: Path) -> None:
     assert "1 param of all are the same." in shown.out
     assert "▁" in shown.out or "_" in shown.out
     assert html.read_text().startswith("<!doctype html>")
+    (tmp_path / "any").touch()
+    assert html.stat().st_mode == (tmp_path / "any").stat().st_mode
     assert said["params"] == {"lr": [{"value": 0.5}, {"value": 0.25}]}
     assert [each["last"] for each in said["metrics"]["loss"]] == [4.5, 2.25]
     assert len(set(said["artifacts"]["a.txt"])) == 1
@@ -57,6 +59,13 @@ def test_a_place_that_does_not_exist_is_refused_and_not_made(
     assert refused.code == 1
     assert "There is no store of runs" in refused.err
     assert not (tmp_path / "nothere").exists()
+
+
+def test_a_page_without_a_folder_is_refused_at_once(cli: Callable[..., Done]) -> None:
+    refused = cli("run", "compare", "aaaa", "bbbb", "--html", "nowhere/page.html")
+
+    assert refused.code == 2
+    assert "There is no folder" in refused.err
 
 
 def test_the_best_value_is_named_where_a_direction_is_given(cli: Callable[..., Done]) -> None:

@@ -39,6 +39,8 @@ print(f"loss: {float(given['x']) / 2}")
 def project() -> None:
     Path("sweep.yaml").write_text(FILE)
     Path("train.py").write_text(PROGRAM)
+    Path("endless.yaml").write_text(FILE.replace("run_cap: 3", ""))
+    Path("broken_here.py").write_text("raise ValueError('no data')")
     Path("mine_here.py").write_text("def objective(trial):\n    return trial.params['x']\n")
 
 
@@ -133,6 +135,15 @@ def test_a_program_that_does_not_exist_is_refused_before_any_trial(
         (["sweep.yaml", "--objective", "nowhere:f"], "nowhere"),
         (["sweep.yaml", "--command", "run ${magic}"], "magic"),
         (["sweep.yaml", "--objective", "a:b", "--command", "c"], "not both"),
+        (["sweep.yaml", "--objective", "broken_here:f"], "ValueError: no data."),
+        (["sweep.yaml", "--command", ""], "--command is empty"),
+        (["sweep.yaml", "--command", "python 'x"], "cannot be read: No closing quotation."),
+        (["sweep.yaml", "--trials", "many"], "'many' is no whole number from 1 on."),
+        (["sweep.yaml", "--trials", "0"], "'0' is no whole number from 1 on."),
+        (["sweep.yaml", "--seed", "-1"], "'-1' is no whole number from 0 on."),
+        (["endless.yaml"], "endless.yaml has no run_cap, and its method goes on for ever"),
+        (["endless.yaml"], "such as --trials 20."),
+        (["sweep.yaml", "--report", "nowhere/page.html"], "There is no folder"),
     ],
     ids=str,
 )
@@ -141,3 +152,4 @@ def test_mistakes_are_told(cli: Callable[..., Done], arguments: list[str], said:
 
     assert done.code in (1, 2)
     assert said in done.err
+    assert json.loads(cli("runs", "--json").out)["runs"] == []

@@ -36,7 +36,7 @@ def test_runs_are_copied_once(cli: Callable[..., Done], tmp_path: Path) -> None:
     first, second = cli("transfer", ".", there), cli("transfer", ".", there, "--json")
 
     assert (first.code, second.code) == (0, 0), first.err
-    assert "Copied 1 runs; 0 were there already, and equal." in first.out
+    assert "Copied 1 run; 0 were there already, and equal." in first.out
     said = json.loads(second.out)
     assert (said["copied"], said["present"]) == ([], [run])
     ends = said["digests"][run]
@@ -55,7 +55,7 @@ def test_a_run_that_differs_exits_with_1(cli: Callable[..., Done], tmp_path: Pat
     assert "point 1 of 1: 0.5 at step 0" in refused.err
     assert "Pass --replace to replace them; nothing was copied." in refused.err
     assert "replace=True" not in refused.err
-    assert (replaced.code, "Copied 1 runs" in replaced.out) == (0, True)
+    assert (replaced.code, "Copied 1 run;" in replaced.out) == (0, True)
 
 
 def test_what_is_left_out_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +87,6 @@ def test_exported_runs_are_taken_in(cli: Callable[..., Done], tmp_path: Path, me
     missing = cli("run", "import", str(tmp_path))
 
     assert taken.code == 0, taken.err
-    assert "Copied 1 runs" in taken.out
+    assert "Copied 1 run;" in taken.out
     assert missing.code == 2
     assert "holds no exported run" in missing.err

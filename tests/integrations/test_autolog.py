@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import ConfigError, InvalidInput
 from mlopskit.integrations.autolog import autolog
 from mlopskit.kit import Kit
-from mlopskit.tracking.run import current_run
+from mlopskit.tracking.within import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytest.importorskip("sklearn")
 
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -138,7 +138,7 @@ def test_a_class_that_is_defined_later_is_logged(tracker: Tracker) -> None:
 def test_an_error_of_logging_never_reaches_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, silent: bool
 ) -> None:
-    """It is told once, or not at all."""
+    """It is told once, whatever is trained after it, or not at all."""
     (tmp_path / "home").write_text("no folder")
     with (
         Kit(tracking="local", home=tmp_path / "home") as kit,
@@ -146,11 +146,34 @@ def test_an_error_of_logging_never_reaches_training(
         caplog.at_level(logging.WARNING),
     ):
         model = LogisticRegression().fit(X, Y)
+        LinearRegression().fit(X, Y)
     autolog(off=True)
 
     assert model.score(X, Y) > 0.5
-    told = [each for each in caplog.records if "Autologging of" in each.message]
+    told = [each.message for each in caplog.records if "Autologging of" in each.message]
     assert len(told) == (0 if silent else 1)
+    assert silent or "could not begin a run" in told[0]
+
+
+@pytest.mark.parametrize("to", ["nope", 3, {"backend": "local", "depht": 1}, ["local", "nope"]])
+def test_a_tracker_that_is_not_there_is_refused_at_the_call(tracker: Tracker, to: Any) -> None:
+    """What was switched on before stays as it was."""
+    with autolog("sklearn", to=tracker, log_models=False):
+        with pytest.raises(ConfigError):
+            autolog("sklearn", to=to)
+        LogisticRegression().fit(X, Y)
+
+    assert len(tracker.search_runs()) == 1
+
+
+def test_a_configured_tracker_that_is_not_there_is_refused_at_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLOPSKIT_TRACKING", "nope")
+
+    with pytest.raises(ConfigError, match="No tracking backend is called 'nope'"):
+        autolog("sklearn")
+    autolog(off=True)
 
 
 def test_a_fit_in_another_thread_meanwhile_makes_no_run(tracker: Tracker) -> None:

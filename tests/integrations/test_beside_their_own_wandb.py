@@ -23,13 +23,14 @@ pytest.importorskip("wandb")
 
 import wandb
 
-from mlopskit.tracking.wandb_files import OfflineRun, find_runs
+from mlopskit.tracking.wandb_folders import find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from mlopskit.tracking.entities import RunRecord
+    from mlopskit.tracking.wandb_offline_run import OfflineRun
 
 pytestmark = [
     # Lightning asks torch in a way that torch is about to drop, and wants more workers.

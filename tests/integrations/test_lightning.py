@@ -217,29 +217,39 @@ class Net(LightningModule):
         self.log("loss", loss)
         self.logger.experiment.log_metric("rank", self.global_rank)
         return loss
+    def test_step(self, batch, index):
+        self.log("tested", 1.0, sync_dist=True)
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 if __name__ == "__main__":
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 2)), 2)
     trainer = Trainer(logger=MlopskitLogger(sys.argv[1]), max_epochs=1, accelerator="cpu",
-                      devices=2, strategy="ddp", log_every_n_steps=1, default_root_dir=sys.argv[2],
+                      devices=2, strategy=sys.argv[3], log_every_n_steps=1,
+                      default_root_dir=sys.argv[2],
                       enable_progress_bar=False, enable_checkpointing=False)
-    trainer.fit(Net(), data)
+    net = Net()
+    trainer.fit(net, data)
+    trainer.test(net, data, verbose=False)
+    if not trainer.global_rank:
+        print(trainer.logger.version)
 """
 
 
 @pytest.mark.network
-def test_of_two_ranks_only_the_first_logs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_spawn", "ddp_fork"])
+def test_of_two_ranks_only_the_first_logs(tmp_path: Path, strategy: str) -> None:
+    """Also where Lightning starts them itself, and the program's own process trains nothing."""
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
     where = f"local:{tmp_path}/there"
-    subprocess.run(
-        [sys.executable, str(script), where, str(tmp_path)], check=True, timeout=200, text=True
-    )
+    command = [sys.executable, str(script), where, str(tmp_path), strategy]
+    done = subprocess.run(command, check=True, timeout=250, text=True, stdout=subprocess.PIPE)
 
     with open_tracker(where) as tracker:
         record = the_run(tracker)
         history = tracker.get_metric_history(record.id, "rank")
     assert (record.status, record.params) == ("finished", {"lr": 0.1})
     assert list(history.values) == [0, 0]
+    assert record.metrics["tested"] == 1.0
+    assert done.stdout.splitlines()[-1] == record.id

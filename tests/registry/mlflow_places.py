@@ -1,9 +1,23 @@
-"""MLflow's stores for tests, emptied: to make one takes seconds."""
+"""What tests of the registry in MLflow share: its stores, emptied. To make one takes seconds."""
 
 from __future__ import annotations
 
 import importlib
 import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlopskit.registry import Registry
+
+MARKS = [
+    # SQLAlchemy's pool is collected with its engine, which MLflow never disposes of.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 def emptied(database: str) -> str:
@@ -33,3 +47,17 @@ def emptied_server(port: int) -> str:
             client.rename_experiment(each.experiment_id, f"{each.name} {os.urandom(4).hex()}")
             client.delete_experiment(each.experiment_id)
     return uri
+
+
+@pytest.fixture
+def registry(uri: str) -> Iterator[Registry]:
+    """Open the registry on an empty database."""
+    backend: Any = importlib.import_module("mlopskit.registry.mlflow")
+    with backend.MlflowRegistry(uri) as made:
+        yield made
+
+
+@pytest.fixture
+def client(uri: str) -> Any:
+    """Return MLflow's own client of the same database."""
+    return importlib.import_module("mlflow").MlflowClient(uri, uri)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.registry.shelf import Shelf, ShelfChronicle, ShelfRegistry
+from tests.registry.shelf import Shelf, ShelfRegistry
 
-from mlopskit.errors import BackendError, Conflict, IntegrityError, NotFound
-from mlopskit.registry.lines import Line
-from mlopskit.registry.texts import SEAL, _seal
+from mlopskit.errors import Conflict, IntegrityError, NotFound
 from mlopskit.testing import RegistryContract
 
 if TYPE_CHECKING:
@@ -20,29 +17,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlopskit.registry.entities import HistoryEntry
+    from mlopskit.registry.gates import GateContext
     from mlopskit.registry.standing import Standing
 
 pytestmark = pytest.mark.core
-
-WHEN = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path / "blobs")
 
 
 @pytest.fixture
 def registry(shelf: Shelf) -> Iterator[ShelfRegistry]:
     with ShelfRegistry(shelf) as opened:
         yield opened
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
 
 
 class TestChronicledRegistry(RegistryContract):
@@ -54,109 +38,6 @@ class TestChronicledRegistry(RegistryContract):
 
 def lines(entries: list[HistoryEntry]) -> list[tuple[Any, ...]]:
     return [(e.id, e.action, e.version, e.before, e.after) for e in entries]
-
-
-# The chronicle.
-
-
-def test_an_entry_has_its_place_as_its_id(shelf: Shelf) -> None:
-    chronicle = ShelfChronicle("ada", shelf)
-    first = chronicle.append(
-        "churn", [Line("churn", 1, "registered"), Line("churn", 1, "edited")], 0
-    )
-    second = chronicle.append("churn", [Line("churn", 1, "edited")], 2)
-
-    assert first is not None
-    assert second is not None
-    assert [entry.id for entry in first + second] == [1, 2, 3]
-    assert chronicle.read("churn") == first + second
-    assert ShelfChronicle("bob", shelf).read_all() == {"churn": first + second}
-
-
-def test_of_two_writers_one_succeeds(shelf: Shelf) -> None:
-    ada, bob = ShelfChronicle("ada", shelf), ShelfChronicle("bob", shelf)
-    ada.append("churn", [Line("churn", 1, "registered")], 0)
-    assert bob.append("churn", [Line("churn", 1, "edited")], 0) is None
-    bob.read("churn")
-    ada.before = lambda: bob.append("churn", [Line("churn", 1, "edited", why="bob")], 1)
-
-    assert ada.append("churn", [Line("churn", 1, "edited", why="ada")], 1) is None
-    assert [entry.by for entry in ada.read("churn")] == ["ada", "bob"]
-
-
-def test_a_clock_that_goes_back_keeps_the_order(
-    shelf: Shelf, registry: ShelfRegistry, source: Path
-) -> None:
-    later = datetime.now(UTC) + timedelta(days=1)
-    registry.add("churn", created_at=later)
-    registry.add("churn")
-    registry.promote("churn", 1, "production")
-
-    times = [entry.at for entry in registry.history("churn")]
-    assert times == [later] * 3
-
-
-def test_bytes_are_attached_with_their_line(shelf: Shelf, registry: ShelfRegistry) -> None:
-    version = registry.add("churn").version
-    registry._attach(version, "note", b"\x00\xff", Line("churn", 1, "signed"))
-    registry._attach(version, "note", b"later", Line("churn", 1, "signed"))
-
-    assert ShelfRegistry(shelf)._attachment(version, "note") == b"later"
-    assert registry._attachment(version, "other") is None
-    assert [entry.action for entry in registry.history("churn")][1:] == ["signed", "signed"]
-    registry.delete_version("churn", 1, consent=True)
-    assert registry._attachment(version, "note") is None
-
-
-@pytest.mark.parametrize("damage", ["changed", "cut", "empty", "taken out", "twice", "swapped"])
-def test_a_damaged_chronicle_is_never_taken_for_a_history(
-    shelf: Shelf, registry: ShelfRegistry, damage: str
-) -> None:
-    registry.add("churn")
-    registry.set_alias("churn", "champion", 1)
-    registry.set_alias("churn", "shadow", 1)
-    registry.promote("churn", 1, "production")
-    texts = shelf.lists["churn"]
-    if damage == "changed":
-        texts[1] = texts[1].replace("shadow", "shabow")
-    elif damage == "cut":
-        texts[1] = texts[1][:-1]
-    elif damage == "empty":
-        texts[1] = ""
-    elif damage == "taken out":
-        del texts[1]
-    elif damage == "twice":
-        texts.insert(1, texts[1])
-    else:
-        texts[1], texts[2] = texts[2], texts[1]
-
-    for each in (registry, ShelfRegistry(shelf)):
-        with pytest.raises(IntegrityError, match=r"text [23] .*'churn'"):
-            each.get_version("churn", 1)
-
-
-@pytest.mark.parametrize(
-    "body", ["", "[]", "{}", '{"lines": [{}]}', '{"lines": [{"action": "x"}]}']
-)
-def test_a_text_of_a_later_mlopskit_is_not_guessed_at(
-    shelf: Shelf, registry: ShelfRegistry, body: str
-) -> None:
-    registry.add("churn")
-    registry.set_alias("churn", "champion", 1)
-    texts = shelf.lists["churn"]
-    texts.append(_seal(texts[-1][:SEAL], body) + body)
-
-    with pytest.raises(BackendError, match=r"text 2 .*'churn'"):
-        registry.get_version("churn", 1)
-
-
-def test_what_somebody_else_reads_is_read_anew_if_the_list_was_replaced(shelf: Shelf) -> None:
-    chronicle, other = ShelfChronicle("ada", shelf), ShelfChronicle("bob", shelf)
-    chronicle.append("churn", [Line("churn", 1, "registered")], 0)
-    shelf.lists.clear()
-    other.append("churn", [Line("churn", 2, "registered"), Line("churn", 2, "edited")], 0)
-
-    assert [entry.version for entry in chronicle.read("churn")] == [2, 2]
 
 
 # Changes.
@@ -438,6 +319,69 @@ def test_a_deletion_that_was_cut_short_is_finished(shelf: Shelf, registry: Shelf
 
     assert [each.version for each in registry.list_versions("churn")] == [2]
     assert len(shelf.versions["churn"]) == 1
+
+
+def test_two_versions_in_a_stage_of_the_tool_have_one_holder(
+    shelf: Shelf, registry: ShelfRegistry
+) -> None:
+    """The chronicle knows of the first alone, and a promotion would wait for it for ever."""
+    for _ in range(3):
+        registry.add("churn")
+    native(shelf, 1, stage="production")
+    registry.set_alias("churn", "champion", 3)
+    native(shelf, 2, stage="production")
+
+    assert registry.get_model("churn").stages["production"] == 2
+    assert registry.get_version("churn", "production").version == 2
+    holders = []
+
+    def ask(context: GateContext) -> bool:
+        holders.append(context.holder.version if context.holder else None)
+        return True
+
+    assert registry.promote("churn", 3, "production", [ask])
+    assert holders == [2]
+
+
+def test_the_first_stage_is_that_of_versions_without_a_line_too(
+    shelf: Shelf, registry: ShelfRegistry, source: Path
+) -> None:
+    registry.register("churn", source)
+    registry.register("churn", source)
+    registry.promote("churn", 1, "production")
+    registry.add("churn")
+
+    assert registry.get_model("churn").stages == {"production": 1}
+    assert registry.get_version("churn", "none").version == 3
+
+
+def test_a_version_is_there_whatever_hinders_its_line(
+    shelf: Shelf, registry: ShelfRegistry, source: Path
+) -> None:
+    registry.register("churn", source)
+
+    def damage() -> None:
+        shelf.lists["churn"][0] = "damaged"
+        raise IntegrityError("The text 1", "a", "b")
+
+    registry.chronicle.before = damage
+    assert registry.register("churn", source).version == 2
+    with pytest.raises(IntegrityError):
+        registry.list_versions("churn")
+
+
+def test_a_model_without_versions_is_not_named_as_one_that_is_there(
+    shelf: Shelf, registry: ShelfRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some tools keep the name."""
+    registry.add("churn")
+    registry.add("fraud")
+    registry.delete_model("churn", consent=True)
+    monkeypatch.setattr(registry, "_native_names", lambda: ["churn", "fraud"])
+
+    with pytest.raises(NotFound) as raised:
+        registry.get_version("churn", 1)
+    assert str(raised.value) == "There is no model 'churn'. There is: fraud."
 
 
 def test_a_version_is_read_with_two_requests(shelf: Shelf, registry: ShelfRegistry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,6 +172,32 @@ def test_draws_of_one_class_are_left_out(duel: Callable[..., Decision]) -> None:
     assert 0 < evidence(decision)["undefined"] < 30
     assert evidence(decision)["candidate"] == 1.0
     assert evidence(decision)["holder"] == 0.0
+
+
+def test_no_draw_without_a_value_warns(duel: Callable[..., Decision]) -> None:
+    labels = np.zeros(40, int)
+    labels[:3] = 1
+    rows = np.linspace(1, -1, 40).reshape(-1, 1)
+    gate = paired_bootstrap(
+        lambda model: model.predict(rows), labels, roc_auc_score, n_resamples=300
+    )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        decision = duel(1.0, -1.0, gate)
+
+    assert evidence(decision)["undefined"] > 0
+    assert [each.message for each in told] == []
+
+
+def test_a_gain_is_not_short_by_the_rounding_of_floats(duel: Callable[..., Decision]) -> None:
+    def score(truth: Any, found: Any) -> float:
+        return 0.8002 if found[0] > truth[0] else 0.8
+
+    def predict(model: Any) -> Any:
+        return np.where(model.coef_[0] > 1, TRUTH + 1, TRUTH)
+
+    assert duel(2.0, 1.0, paired_bootstrap(predict, TRUTH, score, by=0.0002))
+    assert not duel(2.0, 1.0, paired_bootstrap(predict, TRUTH, score, by=0.0002001))
 
 
 def test_too_many_draws_without_a_value_refuse(duel: Callable[..., Decision]) -> None:

@@ -1,8 +1,7 @@
-"""Gates that ask what a version is, and how fast it answers."""
+"""Gates that ask what a version is."""
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +24,11 @@ from mlopskit.registry import (
     digest_verified,
     environment_known,
     fresh,
-    latency_budget,
     signature_compatible,
     smaller_than,
     write_card,
 )
 from mlopskit.registry.gates import Gate, rehearse
-from mlopskit.registry.gates.latency import judged
 from mlopskit.registry.local import LocalRegistry
 
 if TYPE_CHECKING:
@@ -39,9 +36,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlopskit.registry import ModelVersion, Registry
-
-RANDOM = np.random.default_rng(11)
-ROWS = RANDOM.normal(size=(400, 1))
 
 
 def sloped(slope: float) -> LinearRegression:
@@ -127,6 +121,24 @@ def test_every_byte_is_verified(registry: Registry, tmp_path: Path) -> None:
     decision = rehearse(registry, "net", 1, "production", (digest_verified(),))
     assert not decision
     assert decision.reasons[0].startswith("IntegrityError: ")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_where_there_are_no_digests_nothing_is_verified(uri: str, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "w.txt").write_text("w")
+    client = mlflow.MlflowClient(uri, uri)
+    client.create_registered_model("net")
+    client.create_model_version("net", str(folder))
+    with mk.open_registry(f"mlflow:{uri}") as theirs:
+        decision = rehearse(theirs, "net", 1, "production", digest_verified())
+
+    assert not decision
+    assert "Version 1 has no digests to verify" in decision.reasons[0]
+    assert evidence(decision) == {"digest": None}
 
 
 def test_a_limit_of_bytes_is_not_reached(registry: Registry, file: Path) -> None:
@@ -335,73 +347,3 @@ def test_an_unknown_environment_is_named(registry: Registry, file: Path) -> None
         "the version of Python",
         "the versions of libraries",
     ]
-
-
-# Latency.
-
-
-def test_the_registered_example_is_what_the_model_is_asked(registry: Registry) -> None:
-    asked: list[Any] = []
-
-    def predict(model: Any, inputs: Any) -> Any:
-        asked.append(inputs)
-        return model.predict(inputs)
-
-    registry.register("net", sloped(2.0), input_example=np.array([[1.0], [3.0]]))
-    gate = latency_budget(p50_ms=1e9, p99_ms=1e9, predict=predict, warmup=3, n=100)
-    decision = rehearse(registry, "net", 1, "production", (gate,))
-
-    assert decision, decision.reasons
-    assert len(asked) == 103
-    assert asked[0].tolist() == [[1.0], [3.0]]
-    found = evidence(decision)
-    assert found["n"] == 100
-    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
-
-
-def test_an_example_of_columns_is_asked_as_a_frame(registry: Registry) -> None:
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame({"a": [0.0, 1.0, 2.0], "b": [1.0, 0.0, 1.0]})
-    model = LinearRegression().fit(frame, [0.0, 1.0, 2.0])
-    registry.register("net", model, input_example=frame)
-
-    gate = latency_budget(p99_ms=1e9, n=100, warmup=0)
-    decision = rehearse(registry, "net", 1, "production", (gate,))
-    assert decision, decision.reasons
-
-
-def test_inputs_of_ones_own_need_no_example(registry: Registry) -> None:
-    registry.register("net", sloped(2.0))
-    assert rehearse(
-        registry, "net", 1, "production", (latency_budget(p99_ms=1e9, inputs=ROWS, n=100),)
-    )
-    decision = rehearse(registry, "net", 1, "production", (latency_budget(p99_ms=1e9, n=100),))
-    assert "input example" in decision.reasons[0]
-
-
-def test_no_model_answers_in_no_time(registry: Registry) -> None:
-    registry.register("net", sloped(2.0))
-    gate = latency_budget(p50_ms=1e-9, p99_ms=1e9, inputs=ROWS, n=100)
-    decision = rehearse(registry, "net", 1, "production", (gate,))
-    assert not decision
-    assert "over 1e-09 ms" in decision.reasons[0]
-
-
-def test_a_quantile_is_an_answer_that_was_timed() -> None:
-    taken = [float(at) for at in range(200, 0, -1)]
-
-    found = judged(taken, {"p50": 100.0, "p99": 198.0}, 0)
-    assert found
-    assert (found.evidence["p50_ms"], found.evidence["p99_ms"]) == (100.0, 198.0)
-    assert not judged(taken, {"p50": 99.9}, 0)
-    assert not judged(taken, {"p99": 197.9}, 0)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{}, {"p99_ms": 0}, {"p50_ms": math.nan}, {"p99_ms": 1, "n": 99}, {"p99_ms": 1, "warmup": -1}],
-    ids=str,
-)
-def test_a_budget_that_says_nothing_is_refused_at_once(arguments: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput):
-        latency_budget(**arguments)

@@ -334,6 +334,35 @@ def test_a_bound_may_be_a_number_of_numpy(registry: Registry, file: Path) -> Non
     assert registry.promote("net", 1, "production", [at_least("auc", limit)])
 
 
+@pytest.mark.parametrize(
+    ("held", "auc", "by", "passes"),
+    [
+        (0.8, 0.8002, 0.0002, True),
+        (0.8, 0.8002, 0.0002 + 1e-15, False),
+        (0.1, 0.3, 0.2, True),
+        (1e6 + 0.1, 1e6 + 0.3, 0.2, True),
+        (0.3, 0.3, 0.0, True),
+        (0.1 + 0.2, 0.3, 0.0, False),  # What is asked for exactly is not rounded.
+        (0.7002, 0.7, -0.0002, True),
+        (math.inf, math.inf, 0.0, True),
+        (math.inf, math.inf, 0.1, False),
+        (0.5, math.inf, 0.1, True),
+    ],
+)
+def test_a_gain_is_not_short_by_rounding(
+    registry: Registry, file: Path, held: float, auc: float, by: float, passes: bool
+) -> None:
+    for value in (held, auc):
+        registry.register("net", file, metrics={"auc": value, "loss": -value})
+    registry.promote("net", 1, "production")
+    gates = (
+        better_than("production", "auc", by),
+        better_than("production", "loss", by, higher_is_better=False),
+    )
+    for gate in gates:
+        assert bool(rehearse(registry, "net", 2, "production", gate)) is passes
+
+
 # Slices.
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.registry.mlflow_places import emptied_server
-from tests.tracking.servers import mlflow_server
+from tests.registry import mlflow_places
+from tests.registry.mlflow_places import MARKS, emptied_server
 
 from mlopskit.errors import (
     BackendError,
@@ -20,10 +20,8 @@ from mlopskit.errors import (
     Conflict,
     IntegrityError,
     InvalidModel,
-    InvalidSignature,
     NotFound,
     StorageError,
-    UntrustedModel,
 )
 from mlopskit.kit import Kit
 from mlopskit.testing import RegistryContract
@@ -35,33 +33,8 @@ if TYPE_CHECKING:
 
 mlflow = pytest.importorskip("mlflow")
 backend = pytest.importorskip("mlopskit.registry.mlflow")
-pytestmark = [
-    # SQLAlchemy's pool is collected with its engine, which MLflow never disposes of.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty database once: its migrations take seconds."""
-    path: Path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    mlflow.MlflowClient(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_store: Path) -> str:
-    path = tmp_path / "store" / "m.db"
-    path.parent.mkdir()
-    shutil.copy(empty_store, path)
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def registry(uri: str) -> Iterator[Registry]:
-    with backend.MlflowRegistry(uri) as opened:
-        yield opened
+pytestmark = MARKS
+registry, client = mlflow_places.registry, mlflow_places.client
 
 
 class TestMlflowRegistry(RegistryContract):
@@ -69,27 +42,6 @@ class TestMlflowRegistry(RegistryContract):
     def registry(self, uri: str) -> Iterator[Registry]:
         with backend.MlflowRegistry(uri) as opened:
             yield opened
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[int]:
-    """Run MLflow's server."""
-    folder = tmp_path_factory.mktemp("served")
-    shutil.copy(empty_store, folder / "m.db")
-    with mlflow_server(f"sqlite:///{folder}/m.db", folder) as (port, _):
-        yield port
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
-@pytest.fixture
-def client(uri: str) -> Any:
-    return mlflow.MlflowClient(uri, uri)
 
 
 # Where it is.
@@ -229,132 +181,6 @@ def test_any_name_of_a_file_comes_back(
             ).read_text() == name
 
 
-# What others registered.
-
-
-@pytest.fixture
-def theirs(client: Any, tmp_path: Path) -> Any:
-    """Register a model with two versions as MLflow's users do."""
-    folder = tmp_path / "theirs"
-    (folder / "data").mkdir(parents=True)
-    (folder / "MLmodel").write_text("flavors: {}\n")
-    (folder / "data" / "w.txt").write_text("w")
-    client.create_registered_model("churn", tags={"domain": "crm"}, description="theirs")
-    for number in (1, 2):
-        client.create_model_version(
-            "churn", str(folder), run_id="ab" * 16, tags={"n": str(number)}, description="made"
-        )
-    return client
-
-
-def test_what_others_registered_is_read(theirs: Any, registry: Registry, tmp_path: Path) -> None:
-    first, second = registry.list_versions("churn")
-    assert (first.version, first.tags, first.description) == (1, {"n": "1"}, "made")
-    assert (second.run_id, second.flavor, second.digest) == ("ab" * 16, "mlflow", "")
-    assert registry.get_version("churn", "latest") == second
-    model = registry.get_model("churn")
-    assert (model.tags, model.description, model.versions) == ({"domain": "crm"}, "theirs", 2)
-    assert theirs.get_experiment_by_name("mlopskit.registry") is None
-
-    out = registry.download("churn", 2, tmp_path / "out")
-    assert (out / "data" / "w.txt").read_text() == "w"
-    assert sorted(file.path for file in registry.manifest("churn", 1).files) == [
-        "MLmodel",
-        "data/w.txt",
-    ]
-    with pytest.raises(UntrustedModel, match="trusted=True"):
-        registry.load("churn", 1)
-
-
-def test_what_others_registered_is_promoted_and_edited(
-    theirs: Any, registry: Registry, source: Path
-) -> None:
-    registry.promote("churn", 1, "production")
-    registry.update_version("churn", 1, tags={"n": None, "team": "a"})
-    registry.register("churn", source)
-
-    assert registry.get_version("churn", "production").tags == {"team": "a"}
-    assert theirs.get_model_version("churn", "1").tags["team"] == "a"
-    assert int(theirs.get_registered_model("churn").aliases["production"]) == 1
-    assert [entry.action for entry in registry.history("churn")] == [
-        "registered",
-        "registered",
-        "promoted",
-        "edited",
-        "registered",
-    ]
-
-
-@pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")
-def test_mlflows_old_stages_are_read_and_kept_by_the_first_move(
-    theirs: Any, registry: Registry
-) -> None:
-    theirs.transition_model_version_stage("churn", "1", "Archived")
-    theirs.transition_model_version_stage("churn", "2", "Production")
-    assert [each.stage for each in registry.list_versions("churn")] == ["archived", "production"]
-    assert registry.get_version("churn", "production").version == 2
-    theirs.create_model_version("churn", "s3://nowhere/m")
-
-    registry.promote("churn", 3, "production")
-    theirs.transition_model_version_stage("churn", "1", "Production")
-    assert [each.stage for each in registry.list_versions("churn")] == [
-        "archived",
-        "archived",
-        "production",
-    ]
-    assert registry.rollback("churn", "production").version == 2
-
-
-def test_an_alias_that_others_set_is_read(theirs: Any, registry: Registry) -> None:
-    theirs.set_registered_model_alias("churn", "champion", "1")
-    theirs.set_registered_model_alias("churn", "production", "2")
-
-    assert registry.get_version("churn", "@champion").version == 1
-    assert registry.get_version("churn", "production").version == 2
-    assert registry.get_model("churn").aliases == {"champion": 1}
-    registry.set_alias("churn", "shadow", 2)
-    theirs.set_registered_model_alias("churn", "champion", "2")
-    assert registry.get_version("churn", "@champion").version == 2
-
-
-@pytest.mark.filterwarnings("ignore")  # MLflow's and pandas', as it is imported and saves.
-def test_a_pyfunc_model_loads_when_it_is_trusted(
-    registry: Registry, client: Any, tmp_path: Path
-) -> None:
-    class Twice(mlflow.pyfunc.PythonModel):  # type: ignore[misc,name-defined]
-        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-            return model_input * 2
-
-    pandas = pytest.importorskip("pandas")
-    mlflow.pyfunc.save_model(
-        tmp_path / "m", python_model=Twice(), pip_requirements=["mlflow"], conda_env=None
-    )
-    client.create_registered_model("twice")
-    client.create_model_version("twice", str(tmp_path / "m"))
-
-    model = registry.load("twice", 1, trusted=True)
-    assert model.predict(pandas.DataFrame({"x": [2]}))["x"].tolist() == [4]
-
-
-def test_where_signatures_are_required_what_others_registered_is_refused(
-    theirs: Any, uri: str, source: Path, tmp_path: Path
-) -> None:
-    ec = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ec")
-    forms = pytest.importorskip("cryptography.hazmat.primitives.serialization")
-    key = ec.generate_private_key(ec.SECP256R1()).public_key()
-    path = tmp_path / "key.pem"
-    pem = key.public_bytes(forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo)
-    path.write_bytes(pem)
-
-    with backend.MlflowRegistry(uri, require_signature=path) as registry:
-        registry.register("churn", source)
-        for number in (1, 3):
-            with pytest.raises(InvalidSignature):
-                registry.load("churn", number, trusted=True)
-            with pytest.raises(InvalidSignature):
-                registry.download("churn", number, tmp_path / "out")
-
-
 # Bytes.
 
 
@@ -418,18 +244,6 @@ def test_what_a_killed_registration_left_is_collected_after_a_day(
     assert registry.gc(window=timedelta(0), dry_run=False).removed == planned.removed
     assert folders(client) == sorted([kept, young, foreign])
     registry.download("churn", 1, tmp_path / "out")
-
-
-def test_a_model_without_files_of_its_own_is_passed_over(
-    theirs: Any, registry: Registry, served: int
-) -> None:
-    registry.promote("churn", 1, "production")
-    assert registry.gc(window=timedelta(0)).removed == ()
-    with backend.MlflowRegistry(emptied_server(served)) as remote:
-        remote.native.create_registered_model("churn")
-        remote.native.create_model_version("churn", "s3://nowhere/m")
-        remote.promote("churn", 1, "production")
-        assert remote.gc(window=timedelta(0)).removed == ()
 
 
 # What mlopskit needs of MLflow.

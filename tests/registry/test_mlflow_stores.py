@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import time
-import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.registry.mlflow_places import emptied, emptied_server
-from tests.tracking.servers import Proxy, mlflow_server, postgres, postgres_folder
+from tests.registry.mlflow_places import MARKS, emptied, emptied_server
+from tests.registry.processes import FORKS, forked, killed, left_whole
+from tests.tracking.servers import Proxy, postgres, postgres_folder
 
-from mlopskit.errors import BackendError, NotFound, Unavailable
+from mlopskit.errors import BackendError, Unavailable
 from mlopskit.testing import RegistryContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.registry.processes import Steps
+
     from mlopskit.registry import Registry
 
 mlflow = pytest.importorskip("mlflow")
 backend = pytest.importorskip("mlopskit.registry.mlflow")
-pytestmark = [
-    # SQLAlchemy's pool is collected with its engine, which MLflow never disposes of.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an empty database once: its migrations take seconds."""
-    path: Path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    mlflow.MlflowClient(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def uri(tmp_path: Path, empty_store: Path) -> str:
-    path = tmp_path / "store" / "m.db"
-    path.parent.mkdir()
-    shutil.copy(empty_store, path)
-    return f"sqlite:///{path}"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +48,6 @@ class TestMlflowRegistryOnPostgres(RegistryContract):
             yield opened
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[int]:
-    """Run MLflow's server."""
-    folder = tmp_path_factory.mktemp("served")
-    shutil.copy(empty_store, folder / "m.db")
-    with mlflow_server(f"sqlite:///{folder}/m.db", folder) as (port, _):
-        yield port
-
-
 @pytest.mark.network
 class TestMlflowRegistryBehindAServer(RegistryContract):
     @pytest.fixture
@@ -92,32 +57,6 @@ class TestMlflowRegistryBehindAServer(RegistryContract):
 
 
 # Many at once.
-
-
-def forked(work: Callable[[int], object], count: int) -> list[int]:
-    """Run a function in forked children that begin at once; return their exit codes."""
-    ready, begin = os.pipe()
-    children = []
-    for number in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(begin)
-                os.read(ready, 1)  # The end of the pipe.
-                work(number)
-                code = 0
-            except BaseException:  # noqa: BLE001 - a child must not go on as pytest
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    os.close(ready)
-    os.close(begin)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @pytest.fixture(params=["sqlite", "postgres", "server"])
@@ -196,38 +135,18 @@ STEPS = (
 )
 
 
-def killed(uri: str, act: Callable[[Any], object], after: int) -> bool:
+def killed_there(uri: str, act: Callable[[Any], object], after: int) -> bool:
     """Act in a child that is killed before or after a step; tell whether it came so far."""
 
-    def work(number: int) -> None:
-        seen = 0
-
-        def step() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def wrapped(real: Any) -> Any:
-            def call(*given: Any, **named: Any) -> Any:
-                step()
-                answer = real(*given, **named)
-                step()
-                return answer
-
-            return call
-
+    def work(steps: Steps) -> None:
         mine = backend.MlflowRegistry(uri, actor="killed")
         for name in STEPS:
-            setattr(mine.native, name, wrapped(getattr(mine.native, name)))
-        put = backend.Files._put_one
-        backend.Files._put_one = wrapped(put)
-        backend.Files.put_manifest = wrapped(backend.Files.put_manifest)
+            setattr(mine.native, name, steps(getattr(mine.native, name)))
+        backend.Files._put_one = steps(backend.Files._put_one)
+        backend.Files.put_manifest = steps(backend.Files.put_manifest)
         act(mine)
 
-    (code,) = forked(work, 1)
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+    return killed(work, after)
 
 
 @FORKS
@@ -240,21 +159,11 @@ def test_a_killed_registration_leaves_a_whole_version_or_none(
         folder.mkdir()
         shutil.copy(empty_store, folder / "m.db")
         uri = f"sqlite:///{folder}/m.db"
-        was_killed = killed(uri, lambda r: r.register("churn", source, tags={"a": "b"}), after)
+        was_killed = killed_there(
+            uri, lambda r: r.register("churn", source, tags={"a": "b"}), after
+        )
         with backend.MlflowRegistry(uri) as registry:
-            count = sum(model.versions for model in registry.list_models())
-            seen.append(count)
-            if count:
-                (version,) = registry.list_versions("churn")
-                assert (version.tags, version.size) == ({"a": "b"}, 7)
-                registry.download("churn", 1, folder / "out")
-                (entry,) = registry.history("churn")
-                assert (entry.action, entry.by) == ("registered", "killed")
-            else:
-                with pytest.raises(NotFound):
-                    registry.history("churn")
-            assert registry.register("churn", source).version == count + 1
-            assert len(registry.history("churn")) == count + 1
+            seen.append(left_whole(registry, "churn", source, folder / "out"))
         if not was_killed:
             break
 
@@ -288,7 +197,7 @@ def test_a_killed_change_is_made_whole_or_not_at_all(
         path = tmp_path / f"{after}.db"
         shutil.copy(template, path)
         uri = f"sqlite:///{path}"
-        was_killed = killed(uri, acts[what], after)
+        was_killed = killed_there(uri, acts[what], after)
         with backend.MlflowRegistry(uri) as registry:
             added = registry.history("churn")[before:]
             seen.append(len(added))
@@ -397,3 +306,29 @@ def test_an_answer_that_is_lost_makes_nothing_twice(
             break
     assert not came
     assert lost > 5
+
+
+@pytest.mark.network
+def test_an_answer_that_is_lost_at_the_very_first_leaves_a_registry_that_works(
+    served: int, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of the registry's own place in MLflow was made by then."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for lost in range(1, 40):
+        emptied_server(served)
+        with Lossy(served) as proxy:
+            proxy.lost = lost
+            with (
+                backend.MlflowRegistry(f"http://127.0.0.1:{proxy.port}") as registry,
+                suppress(BackendError),
+            ):
+                registry.register("churn", source)
+            came = proxy.seen >= lost
+        with backend.MlflowRegistry(f"http://127.0.0.1:{served}") as registry:
+            made = registry.register("churn", source).version
+            assert [each.version for each in registry.list_versions("churn")][-1] == made
+            assert len(registry.history("churn")) == made
+        if not came:
+            break
+    assert not came
+    assert lost > 10

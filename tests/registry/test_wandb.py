@@ -10,6 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.registry import wandb_places
+from tests.registry.wandb_places import links_of, opened
 
 from mlopskit.errors import (
     BackendError,
@@ -25,53 +27,21 @@ from mlopskit.testing.wandb_registry_answers import ORG_ENTITY
 from mlopskit.testing.wandb_server import KEY, WandbServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from mlopskit.registry import Registry
 
 wandb = pytest.importorskip("wandb")
 backend = pytest.importorskip("mlopskit.registry.wandb")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep W&B's service from reporting anywhere, and the user's settings out."""
-    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-        assert running.unknown == []
-
-
-@pytest.fixture
-def registry(server: WandbServer) -> Iterator[Registry]:
-    with backend.WandbRegistry("team/models", base_url=server.url, api_key=KEY) as opened:
-        yield opened
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
+registry = wandb_places.registry
 
 
 class TestWandbRegistry(RegistryContract):
     @pytest.fixture
     def registry(self, server: WandbServer) -> Iterator[Registry]:
-        with backend.WandbRegistry("team/models", base_url=server.url, api_key=KEY) as opened:
-            yield opened
-
-
-def opened(server: WandbServer, project: str = "team/models", **options: Any) -> Any:
-    return backend.WandbRegistry(project, base_url=server.url, api_key=KEY, **options)
+        with opened(server) as made:
+            yield made
 
 
 # Where it is.
@@ -138,6 +108,50 @@ def test_an_organization_that_is_not_there_is_said(server: WandbServer) -> None:
         registry.list_models()
     with opened(server, "nobody/models") as registry, pytest.raises(ConfigError, match="nobody"):
         registry.list_models()
+
+
+def test_a_project_has_the_histories_of_one_registry_alone(
+    server: WandbServer, source: Path
+) -> None:
+    """Else two models of one name would be taken for one."""
+    server.registries.add("wandb-registry-prod")
+    with opened(server) as registry, opened(server, registry="prod") as other:
+        registry.register("churn", source)
+        registry.promote("churn", 1, "production")
+        before = registry.history("churn")
+        kept = set(server.artifacts)
+        for act in (
+            lambda: other.register("churn", source),
+            lambda: other.register("fraud", source),
+            other.list_models,
+            lambda: other.gc(window=timedelta(0), dry_run=False),
+        ):
+            with pytest.raises(ConfigError, match=r"team/models .*-model.*-prod.*another project"):
+                act()
+        assert set(server.artifacts) == kept
+        assert registry.history("churn") == before
+    with opened(server, "team/prod-models", registry="prod") as other:
+        assert other.register("churn", source).version == 1
+        assert len(other.history("churn")) == 1
+
+
+def test_a_registry_that_was_renamed_keeps_its_histories(server: WandbServer, source: Path) -> None:
+    with opened(server) as registry:
+        registry.register("churn", source)
+        registry.promote("churn", 1, "production")
+    server.registries = {"wandb-registry-renamed"}
+    moved = server.collections.pop(f"{ORG_ENTITY}/wandb-registry-model/churn")
+    moved["project"] = "wandb-registry-renamed"
+    server.collections[f"{ORG_ENTITY}/wandb-registry-renamed/churn"] = moved
+
+    with opened(server, registry="renamed") as registry:
+        assert registry.get_version("churn", "production").version == 1
+        assert registry.register("churn", source).version == 2
+        assert [entry.action for entry in registry.history("churn")] == [
+            "registered",
+            "promoted",
+            "registered",
+        ]
 
 
 def test_names_of_the_registrys_own_collections_are_refused(
@@ -247,7 +261,7 @@ def test_wandb_forgets_what_no_longer_holds(
     registry.register("churn", source)
     registry.promote("churn", 1, "production")
     registry.set_alias("churn", "champion", 1)
-    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
+    linked = links_of(server)
     assert linked["aliases"] == {"latest": 0, "production": 0, "champion": 0}
     registry.promote("churn", 1, "archived")
     registry.delete_alias("churn", "champion")
@@ -319,7 +333,7 @@ def test_the_last_link_stays_so_that_no_number_is_given_again(
         registry.register("churn", source)
     registry.promote("churn", 3, "production")
     registry.promote("churn", 3, "archived")
-    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
+    linked = links_of(server)
     linked["aliases"]["two words"] = 2  # This interface cannot name it.
     registry.delete_model("churn", consent=True)
     assert [each is None for each in linked["members"]] == [True, True, False]
@@ -389,101 +403,3 @@ def test_a_model_of_many_files_and_a_long_history_are_read_page_by_page(
     assert {path.name: path.read_text() for path in out.iterdir()} == {
         f"{number:03}": str(number) for number in range(250)
     }
-
-
-# What others linked.
-
-
-@pytest.fixture
-def theirs(registry: Any, server: WandbServer) -> Callable[[str, bytes], int]:
-    """Return what links an artifact as W&B's users do, and tells its index."""
-    artifacts, content = registry._artifacts, backend.Content
-
-    def link(name: str, data: bytes) -> int:
-        where = backend.Collection("team", "theirs", name)
-        made = artifacts.put(
-            where, "model", "run", [content.of("m.pt", data)], {"epochs": 3}, description="made"
-        )
-        linked: int = artifacts.link(made["id"], registry._linked(name))
-        return linked
-
-    return link
-
-
-def test_what_others_linked_is_read_promoted_and_edited(
-    theirs: Callable[[str, bytes], int], registry: Registry, source: Path, tmp_path: Path
-) -> None:
-    theirs("churn", b"1")
-    theirs("churn", b"2")
-    first, second = registry.list_versions("churn")
-    assert (first.version, first.tags, first.description) == (1, {"epochs": "3"}, "made")
-    assert (second.flavor, second.digest) == ("wandb", "")
-    assert registry.get_version("churn", "latest") == second
-    out = registry.download("churn", 2, tmp_path / "out")
-    assert (out / "m.pt").read_bytes() == b"2"
-    assert [file.path for file in registry.manifest("churn", 1).files] == ["m.pt"]
-    with pytest.raises(InvalidModel):
-        registry.load("churn", 1, trusted=True)
-
-    registry.promote("churn", 1, "production")
-    registry.update_version("churn", 1, tags={"epochs": None, "team": "a"})
-    assert registry.register("churn", source).version == 3
-    assert registry.get_version("churn", "production").tags == {"team": "a"}
-    actions = [entry.action for entry in registry.history("churn")]
-    assert actions == ["registered", "registered", "promoted", "edited", "registered"]
-    assert registry.gc(window=timedelta(0), dry_run=False).removed == ()
-
-
-THEIRS = """
-import pathlib, wandb
-pathlib.Path("m.pt").write_bytes(b"theirs")
-with wandb.init(project="theirs", entity="team") as run:
-    artifact = wandb.Artifact("net", type="model", metadata={"epochs": 3}, description="made")
-    artifact.add_file("m.pt")
-    run.log_artifact(artifact).wait()
-    run.link_artifact(artifact, "wandb-registry-model/churn", aliases=["champion"])
-"""
-
-
-def test_what_wandbs_own_client_linked_is_read(
-    registry: Registry, server: WandbServer, tmp_path: Path
-) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", THEIRS],
-        env={**os.environ, **server.environment(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (version,) = registry.list_versions("churn")
-    assert (version.aliases, version.tags) == (("champion",), {"epochs": "3"})
-    out = registry.download("churn", "@champion", tmp_path / "out")
-    assert (out / "m.pt").read_bytes() == b"theirs"
-
-
-def test_artifacts_of_others_in_the_source_project_are_not_collected(
-    registry: Any, server: WandbServer, source: Path
-) -> None:
-    registry.register("churn", source)
-    where = backend.Collection("team", "models", "churn")
-    content = [backend.Content.of("m.pt", b"1")]
-    made = registry._artifacts.put(where, "model", "run", content, {"epochs": 3})
-    server.artifacts[made["id"]]["created"] = "2020-01-01T00:00:00Z"
-    assert registry.gc(window=timedelta(0), dry_run=False).removed == ()
-    assert made["id"] in server.artifacts
-
-
-def test_an_alias_that_others_set_is_read(
-    theirs: Callable[[str, bytes], int], registry: Registry, server: WandbServer
-) -> None:
-    theirs("churn", b"1")
-    theirs("churn", b"2")
-    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
-    linked["aliases"] |= {"champion": 0, "production": 1}
-
-    assert registry.get_version("churn", "@champion").version == 1
-    assert registry.get_version("churn", "production").version == 2
-    registry.set_alias("churn", "shadow", 2)
-    linked["aliases"]["champion"] = 1
-    assert registry.get_version("churn", "@champion").version == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import threading
 from datetime import timedelta
@@ -10,19 +11,21 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.registry import wandb_places
+from tests.registry.wandb_places import links_of, opened
 
 from mlopskit.errors import (
     BackendError,
+    ConfigError,
     IntegrityError,
     InvalidModel,
     StorageError,
     Unavailable,
 )
-from mlopskit.testing.wandb_registry_answers import ORG_ENTITY
 from mlopskit.testing.wandb_server import KEY, Fault, WandbServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlopskit.registry import Registry
@@ -30,39 +33,7 @@ if TYPE_CHECKING:
 
 wandb = pytest.importorskip("wandb")
 backend = pytest.importorskip("mlopskit.registry.wandb")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep W&B's service from reporting anywhere, and the user's settings out."""
-    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-        assert running.unknown == []
-
-
-@pytest.fixture
-def registry(server: WandbServer) -> Iterator[Registry]:
-    with backend.WandbRegistry("team/models", base_url=server.url, api_key=KEY) as opened:
-        yield opened
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
-def opened(server: WandbServer, project: str = "team/models", **options: Any) -> Any:
-    return backend.WandbRegistry(project, base_url=server.url, api_key=KEY, **options)
+registry = wandb_places.registry
 
 
 # Bytes.
@@ -86,6 +57,42 @@ def test_damaged_bytes_are_never_handed_out(
     with pytest.raises((IntegrityError, InvalidModel)):
         registry.load("churn", 1, trusted=True)
     assert not [path for path in tmp_path.iterdir() if "out" in path.name]
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"{}", b""])
+def test_a_damaged_text_of_a_history_is_never_taken_for_one(
+    registry: Registry, server: WandbServer, source: Path, damage: bytes
+) -> None:
+    """One that is too long for the metadata is a file."""
+    registry.register("churn", source)
+    registry.promote("churn", 1, "staging", why="y" * 30_000)
+    (key,) = (k for k, v in server.files.items() if k.startswith("md5:") and b"y" * 9 in v)
+    whole, server.files[key] = server.files[key], damage
+    with opened(server) as other:
+        with pytest.raises(IntegrityError, match=r"text 2 .*'churn'"):
+            other.get_version("churn", 1)
+        server.files[key] = whole
+        assert other.get_version("churn", 1).stage == "staging"
+
+
+@pytest.mark.parametrize("change", ["signature", "size", "lineage", "by"])
+def test_what_was_changed_in_wandb_is_said(
+    registry: Registry, server: WandbServer, source: Path, change: str
+) -> None:
+    registry.register("churn", source)
+    (artifact,) = (each for each in server.artifacts.values() if each["type"] == "model")
+    metadata = json.loads(artifact["metadata"])
+    said = json.loads(metadata["mlopskit_registry"])
+    if change in ("signature", "by"):
+        del said[change]
+    else:
+        said[change] = "x"
+    metadata["mlopskit_registry"] = json.dumps(said)
+    artifact["metadata"] = json.dumps(metadata)
+
+    for act in (lambda: registry.get_version("churn", 1), lambda: registry.list_versions("churn")):
+        with pytest.raises(BackendError, match="were changed in W&B"):
+            act()
 
 
 @pytest.mark.parametrize("change", [b"WEIGHTS", b"weight", b"weights and more", b""])
@@ -160,6 +167,64 @@ def test_a_wrong_key_is_said(server: WandbServer) -> None:
         registry.list_models()
 
 
+def test_a_server_that_knows_nobody_is_said(server: WandbServer, source: Path) -> None:
+    """It does not always answer 401 to a request without a key."""
+    server.on_Viewer = lambda given: {"viewer": None}  # type: ignore[method-assign]
+    with opened(server, "models") as registry:
+        for act in (registry.ping, registry.list_models, lambda: registry.native):
+            with pytest.raises(Unavailable, match="WANDB_API_KEY"):
+                act()
+
+
+def test_a_user_without_a_default_entity_is_asked_for_one(
+    server: WandbServer, source: Path
+) -> None:
+    server.on_Viewer = lambda given: {  # type: ignore[method-assign]
+        "viewer": {"id": "u", "entity": None, "username": "ada"}
+    }
+    with opened(server, "models") as registry:
+        with pytest.raises(ConfigError, match=r"'ada' has no default entity.*team/models"):
+            registry.register("churn", source)
+        registry.ping()
+    assert server.artifacts == {}
+
+
+def test_an_organization_without_an_entity_is_passed_over(
+    server: WandbServer, source: Path
+) -> None:
+    found = server.on_FetchOrgInfoFromEntity({"entity": "team"})["entity"]["organization"]
+    without = {"name": "other", "orgEntity": None}
+    server.on_FetchOrgInfoFromEntity = lambda given: {  # type: ignore[method-assign]
+        "entity": {"organization": None, "user": {"organizations": [without, found]}}
+    }
+    with opened(server) as registry:
+        assert registry.register("churn", source).version == 1
+
+
+@pytest.mark.parametrize("answer", ["[]", '"no"', "null", '{"data": null}', "{}", "<html>"])
+def test_an_answer_that_is_none_of_wandbs_is_said(answer: str) -> None:
+    """Something in between may answer."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        with backend.WandbRegistry("team/models", base_url=url, api_key=KEY) as registry:
+            for act in (registry.ping, registry.list_models):
+                with pytest.raises(Unavailable, match="its answer to"):
+                    act()
+        other.shutdown()
+
+
 def test_a_busy_server_is_waited_for(registry: Registry, server: WandbServer, source: Path) -> None:
     server.fail("busy", 2, match="LinkArtifact")
     registry.register("churn", source)
@@ -181,7 +246,7 @@ def test_an_alias_that_may_not_be_set_hinders_nothing_else(
     registry.set_alias("churn", "champion", 1)
     registry.promote("churn", 1, "production")
     assert registry.get_version("churn", "production").aliases == ("champion",)
-    linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
+    linked = links_of(server)
     assert linked["aliases"] == {"latest": 0, "production": 0}
 
 
@@ -399,7 +464,7 @@ def test_a_request_that_fails_leaves_nothing_half_written(
                 else:
                     stage = "production" if len(entries) == 2 else "none"
                     assert [e.stage for e in versions] == [stage]
-                linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/{name}"]
+                linked = links_of(server, name)
                 assert len(linked["members"]) == len(versions)
             if not came:
                 break

@@ -2,92 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.registry import wandb_places
+from tests.registry.processes import FORKS, forked, killed, left_whole
+from tests.registry.wandb_places import history_of, links_of, opened
 
-from mlopskit.errors import (
-    BackendError,
-    NotFound,
-)
-from mlopskit.testing.wandb_registry_answers import ORG_ENTITY
-from mlopskit.testing.wandb_server import KEY, WandbServer
+from mlopskit.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
+    from tests.registry.processes import Steps
+
     from mlopskit.registry import Registry
+    from mlopskit.testing.wandb_server import WandbServer
 
 wandb = pytest.importorskip("wandb")
 backend = pytest.importorskip("mlopskit.registry.wandb")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep W&B's service from reporting anywhere, and the user's settings out."""
-    for name in ("WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-
-
-@pytest.fixture
-def server() -> Iterator[WandbServer]:
-    with WandbServer() as running:
-        yield running
-        assert running.unknown == []
-
-
-@pytest.fixture
-def registry(server: WandbServer) -> Iterator[Registry]:
-    with backend.WandbRegistry("team/models", base_url=server.url, api_key=KEY) as opened:
-        yield opened
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
-def opened(server: WandbServer, project: str = "team/models", **options: Any) -> Any:
-    return backend.WandbRegistry(project, base_url=server.url, api_key=KEY, **options)
+registry = wandb_places.registry
 
 
 # Many at once.
-
-
-def forked(work: Callable[[int], object], count: int) -> list[int]:
-    """Run a function in forked children that begin at once; return their exit codes."""
-    ready, begin = os.pipe()
-    children = []
-    for number in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                os.close(begin)
-                os.read(ready, 1)  # The end of the pipe.
-                work(number)
-                code = 0
-            except BaseException:  # noqa: BLE001 - a child must not go on as pytest
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        children.append(child)
-    os.close(ready)
-    os.close(begin)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-
-
-FORKS = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 @FORKS
@@ -122,7 +62,7 @@ def test_of_processes_that_promote_one_wins(server: WandbServer, source: Path) -
         actions = [entry.action for entry in registry.history("churn")]
         assert (actions.count("promoted"), actions.count("refused")) == (1, 3)
         holder = registry.get_version("churn", "production").version
-        linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/churn"]
+        linked = links_of(server)
         assert linked["aliases"]["production"] == holder - 1
 
 
@@ -143,7 +83,7 @@ def test_nothing_that_processes_write_at_once_is_lost(server: WandbServer, sourc
         assert list(registry.get_version("churn", 1).aliases) == wanted
         entries = registry.history("churn")
         assert sorted(e.alias or "" for e in entries if e.action == "alias_set") == wanted
-        history = server.collections["team/models/mlopskit-history.churn"]["members"]
+        history = history_of(server)["members"]
         assert len(history) > len(entries)  # Some were too late, and do not count.
 
 
@@ -182,7 +122,7 @@ def test_a_lost_link_of_a_history_is_said(
     monkeypatch.setattr("mlopskit.registry.wandb_chronicle.LOOKS", 2)
     registry.register("churn", source)
     registry.promote("churn", 1, "production")
-    server.collections["team/models/mlopskit-history.churn"]["members"][0] = None
+    history_of(server)["members"][0] = None
     with opened(server) as other, pytest.raises(BackendError, match="lost links"):
         other.list_versions("churn")
 
@@ -194,7 +134,7 @@ def test_a_link_that_shows_late_is_waited_for(
     registry.register("churn", source)
     for alias in ("a", "b"):
         registry.set_alias("churn", alias, 1)
-    linked = server.collections["team/models/mlopskit-history.churn"]
+    linked = history_of(server)
     late, linked["members"][1] = linked["members"][1], None
     look = server.on_ProjectArtifacts
     looks: list[str] = []
@@ -215,35 +155,16 @@ def test_a_link_that_shows_late_is_waited_for(
 # Kills.
 
 
-def killed(server: WandbServer, act: Callable[[Any], object], after: int) -> bool:
+def killed_there(server: WandbServer, act: Callable[[Any], object], after: int) -> bool:
     """Act in a child that is killed before or after a request; tell whether it came so far."""
 
-    def work(number: int) -> None:
-        seen = 0
-
-        def step() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == after:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def wrapped(real: Any) -> Any:
-            def call(*given: Any, **named: Any) -> Any:
-                step()
-                answer = real(*given, **named)
-                step()
-                return answer
-
-            return call
-
+    def work(steps: Steps) -> None:
         mine = opened(server, actor="killed")
         for name in ("ask", "send"):
-            setattr(mine._api, name, wrapped(getattr(mine._api, name)))
+            setattr(mine._api, name, steps(getattr(mine._api, name)))
         act(mine)
 
-    (code,) = forked(work, 1)
-    assert code in (0, -signal.SIGKILL)
-    return code != 0
+    return killed(work, after)
 
 
 @FORKS
@@ -257,21 +178,9 @@ def test_a_killed_registration_leaves_a_whole_version_or_none(
     seen = []
     for after in range(1, 120):
         name = f"churn{after}"
-        was_killed = killed(server, partial(register, name), after)
+        was_killed = killed_there(server, partial(register, name), after)
         with opened(server) as registry:
-            count = sum(model.versions for model in registry.list_models() if model.name == name)
-            seen.append(count)
-            if count:
-                (version,) = registry.list_versions(name)
-                assert (version.tags, version.size) == ({"a": "b"}, 7)
-                registry.download(name, 1, tmp_path / f"out{after}")
-                (entry,) = registry.history(name)
-                assert (entry.action, entry.by) == ("registered", "killed")
-            else:
-                with pytest.raises(NotFound):
-                    registry.history(name)
-            assert registry.register(name, source).version == count + 1
-            assert len(registry.history(name)) == count + 1
+            seen.append(left_whole(registry, name, source, tmp_path / f"out{after}"))
             registry.delete_model(name, consent=True)
         if not was_killed:
             break
@@ -302,11 +211,11 @@ def test_a_killed_change_is_made_whole_or_not_at_all(
             if what == "promote":
                 registry.promote(name, 1, "production")
             before = len(registry.history(name))
-        was_killed = killed(server, partial(acts[what], name), after)
+        was_killed = killed_there(server, partial(acts[what], name), after)
         with opened(server) as registry:
             added = registry.history(name)[before:]
             seen.append(len(added))
-            linked = server.collections[f"{ORG_ENTITY}/wandb-registry-model/{name}"]
+            linked = links_of(server, name)
             if what == "promote":
                 stages = [each.stage for each in registry.list_versions(name)]
                 assert stages == (["archived", "production"] if added else ["production", "none"])

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlopskit.errors import InvalidInput, StorageError
-from mlopskit.tracking import journal as journals
-from mlopskit.tracking.journal import HEAD, LARGEST, MARKER, SEGMENT, About, Journal, Reader
+from mlopskit.tracking import journal_folders as journals
+from mlopskit.tracking.frames import HEAD, LARGEST, MARKER
+from mlopskit.tracking.journal import SEGMENT, Journal
+from mlopskit.tracking.journal_folders import About
+from mlopskit.tracking.journal_reader import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +60,10 @@ def test_a_journal_says_whose_it_is(journal: Journal) -> None:
 
     journal.close()
 
-    fd = journals.claim(journal.path)
-    assert fd is not None
+    claim = journals.claim(journal.path)
+    assert claim is not None
     assert journals.claim(journal.path) is None
-    os.close(fd)
+    claim.let_go()
 
 
 def test_records_come_back_in_order_across_segments(journal: Journal) -> None:
@@ -213,12 +218,12 @@ def test_a_forked_child_holds_no_lock_of_its_parent(tmp_path: Path) -> None:
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
 
-    fd = journals.claim(path)
+    claim = journals.claim(path)
     os.kill(child, signal.SIGKILL)
     for end in (began, tell):
         os.close(end)
-    assert fd is not None
-    os.close(fd)
+    assert claim is not None
+    claim.let_go()
 
 
 def test_what_was_left_of_a_making_or_a_removal_is_swept(tmp_path: Path, journal: Journal) -> None:
@@ -233,3 +238,80 @@ def test_what_was_left_of_a_making_or_a_removal_is_swept(tmp_path: Path, journal
     journals.sweep(folder)
 
     assert [path.name for path in folder.iterdir()] == [journal.path.name]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_journal_that_is_being_made_is_swept_by_nobody(tmp_path: Path) -> None:
+    sweeping = os.fork()
+    if sweeping == 0:
+        try:
+            while True:
+                journals.sweep(tmp_path)
+        finally:
+            os._exit(1)
+    try:
+        for number in range(1000):
+            journal = Journal(tmp_path, ABOUT, limit=LIMIT)
+            journal.append(metrics(number))
+            journal.close()
+            journals.remove(journal.path)
+    finally:
+        os.kill(sweeping, signal.SIGKILL)
+        os.waitpid(sweeping, 0)
+
+
+def test_what_could_not_be_synced_is_synced_by_the_next_try(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.sync()
+    for number in range(50):
+        journal.append(["x", number, "y" * 100_000])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="Too many open files"):
+            journal.sync()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    synced: list[str] = []
+    real = os.fsync
+
+    def noted(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
+
+    journal.sync()
+
+    assert {str(each) for each in segments(journal)} <= set(synced)
+    assert len(segments(journal)) == 2
+
+
+def test_a_sync_waits_for_what_another_thread_is_putting_on_the_disk(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, released = threading.Event(), threading.Event()
+    real = os.fsync
+
+    def slow(fd: int) -> None:
+        entered.set()
+        assert released.wait(30)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    journal.append(metrics(0))
+    first = threading.Thread(target=journal.sync)
+    first.start()
+    assert entered.wait(30)
+    entered.clear()
+    journal.append(metrics(1))
+    second = threading.Thread(target=journal.sync)
+    second.start()
+    ahead = entered.wait(0.3)
+    released.set()
+    first.join()
+    second.join()
+
+    assert not ahead
+    assert entered.is_set()

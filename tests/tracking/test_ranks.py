@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit.errors import Conflict, InvalidInput
+from mlopskit.errors import Conflict, InvalidInput, ParamConflict
 from mlopskit.kit import Kit
 from mlopskit.tracking.ranks import SilentRun, this_rank
+from mlopskit.tracking.sweeps import Uniform, run_sweep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,8 +80,10 @@ def test_a_silent_run_takes_all_calls_and_stores_nothing(
             run.log_histogram([1.0, 2.0], "h")
             run.log_reference("s3://bucket/key", "far")
             run.log_dataset({"a": [1]}, "train")
+            run.use_artifact("c.json")
             run.flush()
             assert (run.delivery, run.url) == ({}, None)
+            assert "rank 0" in run._repr_html_()
         with pytest.raises(Conflict, match="is finished"):
             run.log_metric("loss", 1.0)
         assert kit.tracker.search_runs() == []
@@ -106,6 +109,23 @@ def test_a_silent_run_refuses_what_a_run_refuses(
         for call in wrong:
             with pytest.raises(InvalidInput):
                 call(run)
+        run.log_params({"lr": 0.1})
+        with pytest.raises(ParamConflict):
+            run.log_params({"lr": 0.2})
+        run.log_params({"lr": 0.2}, overwrite=True)
+
+
+def test_a_sweep_is_refused_on_every_rank_alike(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The silent ones would win the search, and store nothing."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with Kit(tracking="local", home=home) as kit:
+            with pytest.raises(InvalidInput, match="one process"):
+                run_sweep(kit.tracker, lambda trial: 0.0, {"x": Uniform(0, 1)}, 1)
+            assert kit.tracker.search_runs() == []
 
 
 def test_ranks_that_nobody_knows_are_refused(home: Path) -> None:

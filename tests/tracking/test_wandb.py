@@ -20,7 +20,7 @@ from mlopskit.kit import Kit, open_tracker
 from mlopskit.testing.tracking import OPENING, TrackerContract
 from mlopskit.tracking import wandb_layout
 from mlopskit.tracking.entities import Ended, Started
-from mlopskit.tracking.wandb_files import by_id, find_runs
+from mlopskit.tracking.wandb_folders import by_id, find_runs
 from mlopskit.tracking.wandb_kept import Kept
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
-"""W&B's own files, as its SDK writes them, are read as they were logged, whole or damaged."""
+"""W&B's own files, as its SDK writes them, are read as they were logged."""
 
 from __future__ import annotations
 
+import dataclasses
+import gzip
 import json
 import math
-import os
-import random
 import shutil
 import signal
 import subprocess
@@ -15,103 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit.errors import IntegrityError, InvalidInput, MlopskitError, NotFound, StorageError
+from mlopskit.errors import IntegrityError, InvalidInput, NotFound, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from mlopskit.tracking.wandb_offline_run import OfflineRun
+
 pytest.importorskip("wandb")
 
-from mlopskit.tracking import wandb_files
-from mlopskit.tracking.wandb_files import BLOCK, OfflineRun, RunFile, by_id, find_runs
+from tests.tracking.wandb_written import ordered, surroundings, written
+
+from mlopskit.tracking import wandb_messages
+from mlopskit.tracking.wandb_folders import by_id, find_runs
 
 ROWS = 20_000
-HEADER = 7
-
-WRITER = """
-import math, pathlib, sys, wandb
-import wandb.sdk.interface.interface as interface
-
-root = pathlib.Path(sys.argv[1])
-source = root / "source"
-(source / "d").mkdir(parents=True)
-(source / "f.txt").write_text("hello")
-(source / "d" / "ü.txt").write_text("below")
-
-def begin(**options):
-    return wandb.init(mode="offline", project="p", reinit="create_new", **options)
-
-first = begin(id="twice", config={"a": 1.0, "b": 1})
-first.log({"m": 1.5}, step=3)
-first.finish()
-
-hard = begin(
-    id="hard", entity="team", name="näme", group="g", job_type="train", notes="n\\nö",
-    tags=["a", "ü"],
-    config={
-        "whole": 1.0, "minus": -0.0, "big": 2**60, "inf": math.inf, "--dashes": "x",
-        "nan": math.nan,
-        "nested": {"a": {"b": 1, "c.d": [1, {"x": None}]}}, "a.b": 3, "$": "$x", "ключ": "日本",
-        "long": "x" * 100_000,
-    },
-)
-hard.define_metric("val/*", step_metric="epoch")
-hard.define_metric("loss", summary="min,max")
-hard.log({
-    "nan": math.nan, "inf": math.inf, "-inf": -math.inf, "zero": -0.0, "big": 2**60,
-    "bigger": 2**53 + 1, "least": -(2**63), "beyond": 2**64, "tiny": 5e-324, "sum": 0.1 + 0.2,
-    "whole": 7.0, "flag": True, "text": "ü\\x12", "none": None, "list": [1, 2.5], "a.b": 4,
-    "ключ": 5, "$k": 6, "d": {"x": 1, "y": {"z": 2.5}}, "k" * 200: 8, "loss": 3,
-})
-hard.log({"loss": 2.0}, step=5, commit=True)
-hard.log({"loss": 9.0}, step=4)
-hard.log({"loss": 1.5}, commit=False)
-hard.log({"epoch": 2, "val/x": 0.5})
-hard.log({"loss": "diverged"})
-hard.summary["best"] = {"q": {"w": 2**60}}
-hard.summary["gone"] = 1
-del hard.summary["gone"]
-hard.config.update({"nested": {"new": 1}, "whole": 2.0}, allow_val_change=True)
-hard.config["late"] = {"x": 1}
-hard.tags = (*hard.tags, "later")
-hard.finish(exit_code=3)
-
-shown = begin(id="shown")
-shown.log({"m": 1.0})
-pixels = wandb.Image(str(root / "pixels.png"))
-shown.log({
-    "image": pixels, "images": [pixels, pixels], "deep": {"image": pixels, "n": 4},
-    "table": wandb.Table(columns=["a"], data=[[1], [2]]),
-    "histogram": wandb.Histogram(np_histogram=([1, 2], [0, 1, 2])), "m": 2.0,
-})
-made = wandb.Artifact("model", "model", description="what it is", metadata={"k": [1, "ü"]})
-made.add_file(str(source / "f.txt"))
-made.add_dir(str(source / "d"), name="dir")
-made.add_reference("s3://bucket/key", name="far", checksum=False)
-made.add_reference(f"file://{source}/d/ü.txt", name="near")
-shown.log_artifact(made, aliases=["best"])
-other = wandb.Artifact("other", "dataset", digest_algorithm="XXH128")
-other.add_file(str(source / "f.txt"))
-shown.log_artifact(other)
-interface.MANIFEST_FILE_SIZE_THRESHOLD = 2
-many = wandb.Artifact("many", "dataset")
-for each in "xyz":
-    with many.new_file(f"{each}.txt") as file:
-        file.write(each)
-shown.log_artifact(many)
-shown.finish()
-
-rows = begin(id="rows")
-for i in range(20_000):
-    rows.log({"loss": 1 / (i + 1), "_mk/step": 20_000 - i, "_mk/at": f"{i}:a:b", "even": i} if
-             i % 2 == 0 else {"loss": 1 / (i + 1), "_mk/step": 20_000 - i, "_mk/at": f"{i}:a:b"})
-rows.finish()
-
-second = begin(id="twice", config={"c": 2})
-second.log({"m": 2.5}, step=1)
-second.finish()
-"""
 
 LIVE = """
 import sys, wandb
@@ -126,40 +45,14 @@ for line in sys.stdin:
 """
 
 
-def surroundings(root: Path) -> dict[str, str]:
-    """Return the environment that keeps all of W&B's files below a folder."""
-    return {
-        **os.environ,
-        "WANDB_SERVICE": "",  # A test before may have left the name of one that is gone.
-        "WANDB_DIR": str(root),
-        "WANDB_DATA_DIR": str(root / "data"),
-        "WANDB_CACHE_DIR": str(root / "cache"),
-        "WANDB_CONFIG_DIR": str(root / "config"),
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_SILENT": "true",
-        "WANDB_X_DISABLE_STATS": "true",
-    }
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of runs that W&B's SDK wrote."""
-    root = tmp_path_factory.mktemp("wandb")
-    image = pytest.importorskip("PIL.Image")
-    image.new("RGB", (4, 4)).save(root / "pixels.png")
-    subprocess.run(
-        [sys.executable, "-c", WRITER, str(root)], env=surroundings(root), check=True, timeout=120
-    )
-    return root
+    return written(tmp_path_factory.mktemp("wandb"))
 
 
 def found(root: Path, id: str) -> OfflineRun:
     return by_id(find_runs(root))[id][0].read()
-
-
-def ordered(values: dict[str, Any]) -> str:
-    """Return mappings as a text that has NaN and the kind of each number in it, but no order."""
-    return json.dumps(values, sort_keys=True)
 
 
 @pytest.fixture
@@ -307,7 +200,7 @@ def test_the_quick_way_reads_what_w_and_bs_classes_read(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = [found(root, name) for name in ("hard", "shown")]
-    monkeypatch.setattr(wandb_files, "_items", lambda *_: None)
+    monkeypatch.setattr(wandb_messages, "items_of", lambda *_: None)
     slow = [found(root, name) for name in ("hard", "shown")]
 
     for one, two in zip(quick, slow, strict=True):
@@ -408,6 +301,18 @@ def test_a_manifest_may_be_a_file_of_its_own(shown: OfflineRun) -> None:
     assert [many.verified(each).read_text() for each in many.entries()] == ["x", "y", "z"]
 
 
+@pytest.mark.parametrize("line", ["1", '{"path": "f", "digest": "d", "extra": [1]}', "{", "{}"])
+def test_a_manifest_of_something_else_is_refused(
+    line: str, shown: OfflineRun, tmp_path: Path
+) -> None:
+    many = next(each for each in shown.artifacts if each.name == "many")
+    path = tmp_path / "manifest.jl.gz"
+    path.write_bytes(gzip.compress(line.encode()))
+
+    with pytest.raises(StorageError, match="no manifest of W&B's"):
+        dataclasses.replace(many, _manifest=str(path)).entries()
+
+
 def test_a_folder_that_was_moved_still_has_its_artifacts(root: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(root, moved, symlinks=True)
@@ -461,164 +366,6 @@ def test_the_local_copy_of_an_online_run_is_told_apart(hard: OfflineRun, tmp_pat
     assert run.online
     assert run.synced
     assert run.read().name == "näme"
-
-
-# Damage.
-
-
-def spans(path: Path) -> list[tuple[int, int, bytes]]:
-    """Return where each record begins and ends, and the record."""
-    file = RunFile(path)
-    spans = []
-    begin = HEADER
-    for message in file.messages():
-        spans.append((begin, file.offset, message))
-        begin = file.offset
-    return spans
-
-
-@pytest.fixture(scope="module", params=["hard", "rows"])
-def sample(request: pytest.FixtureRequest, root: Path, tmp_path_factory: Any) -> Path:
-    """Return the beginning of a file: records over several blocks, or many in each."""
-    (path,) = root.glob(f"wandb/*-{request.param}/*.wandb")
-    short: Path = tmp_path_factory.mktemp("short") / "run-short.wandb"
-    short.write_bytes(path.read_bytes()[: 4 * BLOCK + 1000])
-    return short
-
-
-def test_a_bit_that_flips_costs_no_more_than_its_record(sample: Path, tmp_path: Path) -> None:
-    whole, original = spans(sample), sample.read_bytes()
-    chosen = random.Random(1)
-    path = tmp_path / "run-hit.wandb"
-    edges = [place + by for place, _, _ in whole[:20] for by in range(8)]
-    end = whole[-1][1]
-    for at in [*edges, *(chosen.randrange(HEADER, end) for _ in range(150))]:
-        data = bytearray(original)
-        data[at] ^= 1 << chosen.randrange(8)
-        path.write_bytes(data)
-        file = RunFile(path)
-        kept = [message for begin, stop, message in whole if not begin <= at < stop]
-
-        assert list(file.messages()) in (kept, [m for _, _, m in whole])  # the latter: in padding
-        hit = [each for each in file.damage if each.offset <= at < each.offset + each.length]
-        assert len(file.damage) == len(hit) <= 1
-        assert hit or file.offset <= at or at % BLOCK > BLOCK - HEADER
-
-
-def test_a_file_cut_off_anywhere_ends_there(sample: Path, tmp_path: Path) -> None:
-    whole, original = spans(sample), sample.read_bytes()
-    chosen = random.Random(2)
-    path = tmp_path / "run-cut.wandb"
-    cuts = [*range(12), *(chosen.randrange(len(original)) for _ in range(150))]
-    cuts += [edge + by for edge in (BLOCK, 2 * BLOCK) for by in range(-8, 9)]
-    for cut in cuts:
-        path.write_bytes(original[:cut])
-        file = RunFile(path)
-
-        assert list(file.messages()) == [message for _, stop, message in whole if stop <= cut]
-        assert file.damage == ()
-
-
-def test_a_file_that_grows_is_read_once(sample: Path, tmp_path: Path) -> None:
-    original = sample.read_bytes()
-    chosen = random.Random(3)
-    path = tmp_path / "run-grown.wandb"
-    path.touch()
-    file, run = RunFile(path), OfflineRun(path)
-    seen: list[bytes] = []
-    written = 0
-    with path.open("ab") as grown:
-        while written < len(original):
-            written += grown.write(original[written : written + chosen.randrange(1, 20_000)])
-            grown.flush()
-            seen += file.messages()
-            run.read()
-            run.metrics()
-
-    at_once = OfflineRun(sample).read()
-    assert seen == [message for _, _, message in spans(sample)]
-    assert list(file.messages()) == []
-    assert ordered(run.summary) == ordered(at_once.summary)
-    assert {key: run.history(key) for key in run.metrics() if key != "nan"} == {
-        key: at_once.history(key) for key in at_once.metrics() if key != "nan"
-    }
-    assert run.metrics() == at_once.metrics()
-
-
-def test_a_hole_in_the_middle_is_named_and_passed_over(sample: Path, tmp_path: Path) -> None:
-    whole, data = spans(sample), bytearray(sample.read_bytes())
-    begin, end = BLOCK - 5000, 2 * BLOCK + 3000
-    data[begin:end] = bytes(end - begin)
-    path = tmp_path / "run-hole.wandb"
-    path.write_bytes(data)
-    file = RunFile(path)
-
-    assert list(file.messages()) == [m for a, b, m in whole if b <= begin or a >= end]
-    (hole,) = file.damage
-    assert hole.offset <= begin
-    assert hole.offset + hole.length >= end
-
-
-def test_zeros_at_the_end_are_named_until_something_stands_there(
-    sample: Path, tmp_path: Path
-) -> None:
-    whole, original = spans(sample), sample.read_bytes()
-    end = whole[-1][1]
-    path = tmp_path / "run-zeros.wandb"
-    path.write_bytes(original[:end] + bytes(100))
-    file = RunFile(path)
-
-    assert len(list(file.messages())) == len(whole)
-    assert [(each.offset, each.length) for each in file.damage] == [(end, 100)]
-    assert "zeros" in file.damage[0].reason
-    path.write_bytes(original[:end] + original[end - (whole[-1][1] - whole[-1][0]) : end])
-    list(file.messages())
-    assert file.damage == ()
-
-
-def test_noise_never_raises_more_than_our_errors(sample: Path, tmp_path: Path) -> None:
-    original = sample.read_bytes()
-    chosen = random.Random(4)
-    path = tmp_path / "run-noise.wandb"
-    refused = 0
-    for _ in range(40):
-        data = bytearray(original)
-        for _ in range(chosen.randrange(1, 6)):
-            at = chosen.choice([0, chosen.randrange(len(data))])
-            size = chosen.randrange(1, 3 * BLOCK)
-            data[at : at + size] = chosen.randbytes(size)
-        path.write_bytes(data)
-        run = OfflineRun(path)
-        try:
-            run.read()
-            assert run.damage
-            for key in run.metrics():
-                run.history(key)
-            run.media()
-        except MlopskitError:
-            refused += 1
-    assert 0 < refused < 40
-
-
-def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "run-other.wandb"
-    path.write_text("something else")
-    with pytest.raises(StorageError, match="no file of W&B's"):
-        OfflineRun(path).read()
-    with pytest.raises(NotFound, match=r"run-gone\.wandb"):
-        OfflineRun(tmp_path / "run-gone.wandb").read()
-    with pytest.raises(StorageError, match="cannot be used"):
-        OfflineRun(tmp_path).read()
-
-
-def test_a_file_that_became_shorter_is_refused(sample: Path, tmp_path: Path) -> None:
-    path = tmp_path / "run-short.wandb"
-    shutil.copyfile(sample, path)
-    file = RunFile(path)
-    list(file.records())
-    os.truncate(path, BLOCK)
-    with pytest.raises(StorageError, match="became shorter"):
-        list(file.records())
 
 
 # A process that writes.

@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "config": ("config", "Show every configured value and where it came from."),
     "doctor": ("doctor", "Try everything that is configured, and say what does not work."),
     "runs": ("tracking", "List tracked runs, or show one."),
-    "run": ("run", "Show or export one tracked run."),
+    "run": ("run", "Show, compare, export or import tracked runs, or run a project."),
     "compare": ("compare", "Compare tools by one workload: what they keep, and what they cost."),
     "transfer": ("transfer", "Copy tracked runs from one tracker to another."),
     "sweep": ("sweep", "Search the params that a W&B sweep file describes."),

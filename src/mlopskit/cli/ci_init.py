@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib import resources
+from keyword import iskeyword
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from mlopskit.cli.command import Command, kit
+from mlopskit.cli.gate_file import LIST, file_and_name
 from mlopskit.cli.output import line, remark
 from mlopskit.errors import InvalidInput
 
@@ -55,8 +57,8 @@ def command(
     """Write workflows that train, gate, promote and comment, for GitHub or for GitLab.
 
     Without --model they are about the models that are registered. A file of gates is written to
-    begin with where there is none. Nothing that is there is replaced without --force, and the file
-    of gates never is.
+    begin with where there is none, with the list NAME of --gate. Nothing that is there is replaced
+    without --force, and the file of gates never is.
     """
     with kit() as opened:
         registry = opened.registry
@@ -67,9 +69,9 @@ def command(
     _check_free(list(texts), force=force)
     for path, text in texts.items():
         _write(path, text)
-    gates = Path(gate.partition(":")[0])
+    gates, name = file_and_name(gate)
     if gates.suffix == ".py" and not gates.exists():
-        _write(gates, _template("gates.py.txt"))
+        _write(gates, _filled("gates.py.txt", {"__NAME__": name or LIST}))
     if system == "gitlab":
         _include()
 
@@ -97,6 +99,8 @@ def _words(names: list[str], stage: str, train: str, gate: str) -> dict[str, str
             raise InvalidInput(f"{name} is {text!r}; it has to be one line, and not empty.")
         if "${{" in text:
             raise InvalidInput(f"{name} is {text!r}; pass what it needs by the environment.")
+    if iskeyword(file_and_name(gate)[1]):
+        raise InvalidInput(f"--gate is {gate!r}; a word of Python's own is no name.")
     return {
         # JSON is YAML, whatever a name holds.
         "__MODELS__": json.dumps(names),

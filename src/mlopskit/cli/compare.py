@@ -11,17 +11,33 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopskit.cli.command import Command
-from mlopskit.cli.output import heading, json_option, line, print_json, table
+from mlopskit.cli.interrupt import interruptible
+from mlopskit.cli.numbers import Whole
+from mlopskit.cli.output import (
+    check_place,
+    heading,
+    json_option,
+    line,
+    on_terminal,
+    print_json,
+    table,
+    write_report,
+)
 from mlopskit.cli.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+NOTE = 28
 DOMAINS = ["tracking", "registry", "serving", "features", "monitoring", "pipelines"]
+ENDED = (
+    "nothing was written, and what was started has ended. What was made where a config line says "
+    "stays there. The same command begins anew."
+)
 
 
 @click.command(cls=Command)
-@click.argument("domain", type=click.Choice(DOMAINS))
+@click.argument("domain", metavar="DOMAIN", type=click.Choice(DOMAINS))
 @click.argument("tools", nargs=-1)
 @click.option(
     "--html",
@@ -46,9 +62,10 @@ DOMAINS = ["tracking", "registry", "serving", "features", "monitoring", "pipelin
 )
 @click.option(
     "--times",
-    type=click.IntRange(min=1),
+    type=Whole(),
     default=3,
     show_default=True,
+    metavar="N",
     help="How often each cost is measured, for the median.",
 )
 @json_option()
@@ -75,16 +92,16 @@ def command(
     is shown.
     """
     from mlopskit.comparison import compare
-    from mlopskit.comparison.page import markdown
+    from mlopskit.comparison.page import markdown, page
     from mlopskit.comparison.tables import tables
-    from mlopskit.storage import write_whole
 
-    with _ended_in_order(), _progress() as told:
-        comparison = compare(
-            *tools, domain=domain, html=html, outage_s=outage, times=times, told=told
-        )
-    if text is not None:
-        write_whole(text, markdown(comparison).encode("utf-8", errors="backslashreplace"))
+    for path in (html, text):
+        check_place(path)
+    with interruptible(lambda: ENDED), _ended_in_order(), _progress() as told:
+        comparison = compare(*tools, domain=domain, outage_s=outage, times=times, told=told)
+    for path, written in ((html, page), (text, markdown)):
+        if path is not None:
+            write_report(path, written(comparison))
     if as_json:
         print_json(comparison.model_dump())
         return
@@ -98,7 +115,9 @@ def command(
 
 
 def _short(text: str, note: str) -> str:
-    return f"{text}: {note[:28]}" if note else text
+    if len(note) > NOTE and on_terminal():
+        note = f"{note[:NOTE]}..."  # The page has all of it, and so has a pipe.
+    return f"{text}: {note}" if note else text
 
 
 @contextmanager

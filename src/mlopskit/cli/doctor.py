@@ -89,7 +89,7 @@ def _show(
         heading("Plugins that do not work")
         table(["interface", "backend", "state", "in", "detail"], [_row(each) for each in others])
         line()
-    phoning = _telemetry(infos)
+    phoning = _grouped(_telemetry(infos))
     if phoning:
         heading("Tools that phone home")
         table(["interface", "backend", "what, and how to switch it off"], phoning)
@@ -143,6 +143,14 @@ def _telemetry(infos: list[BackendInfo]) -> list[list[Cell]]:
         for info in infos
         if info.installed and info.telemetry
     ]
+
+
+def _grouped(phoning: list[list[Cell]]) -> list[list[Cell]]:
+    """Say once what a tool does behind several interfaces."""
+    found: dict[tuple[Cell, Cell], list[str]] = {}
+    for domain, name, note in phoning:
+        found.setdefault((name, note), []).append(str(domain))
+    return [[", ".join(domains), name, note] for (name, note), domains in found.items()]
 
 
 def _plain(

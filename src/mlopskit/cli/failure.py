@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mlopskit.cli.notices import notices
 from mlopskit.cli.safe import safe
 from mlopskit.errors import (
     BrokenPlugin,
@@ -31,7 +32,8 @@ INTERRUPTED: Final = 130
 def guarded(run: Callable[[], Any]) -> int:
     """Run a command and return the exit code, having told any failure on stderr."""
     try:
-        code = run()
+        with notices():
+            code = run()
         flush()
     except MlopskitError as exc:
         tell(exc)
@@ -41,7 +43,8 @@ def guarded(run: Callable[[], Any]) -> int:
         return exc.exit_code
     except (click.Abort, KeyboardInterrupt) as exc:
         # click makes an Abort of Ctrl-C, and of a question that met the end of its input.
-        return FAILED if isinstance(exc.__cause__, EOFError) else INTERRUPTED
+        origin = exc.__cause__ or exc.__context__
+        return FAILED if isinstance(origin, EOFError) else INTERRUPTED
     except OSError as exc:
         # What tools write fails as a StorageError, so this is our own output.
         if exc.errno not in (errno.EPIPE, errno.ENOSPC):

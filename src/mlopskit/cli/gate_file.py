@@ -34,12 +34,12 @@ def gates_of(said: str) -> list[Gate]:
         NotFound: If there is no such file, or nothing of that name in it.
         InvalidInput: If the file's code fails, or what it names are no gates.
     """
-    path, name = _parts(said)
+    path, name = file_and_name(said)
     module = _imported(path)
     if name:
         value = vars(module).get(name)
         if name not in vars(module) or (callable(value) and not _is_gate(name, value, module)):
-            raise NotFound(f"gate in {path}", name, _names(module))
+            raise NotFound(f"gate in {str(path)!r}", name, _names(module))
         return _checked(value, path, name)
     if LIST in vars(module):
         return _checked(vars(module)[LIST], path, LIST)
@@ -52,7 +52,8 @@ def gates_of(said: str) -> list[Gate]:
     return _checked(found, path, f"{PREFIX}...")
 
 
-def _parts(said: str) -> tuple[Path, str]:
+def file_and_name(said: str) -> tuple[Path, str]:
+    """Return what ``FILE`` or ``FILE:NAME`` says; the name is empty where there is none."""
     path, colon, name = said.rpartition(":")
     if colon and name.isidentifier() and path:
         return Path(path), name

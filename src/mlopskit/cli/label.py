@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import json_option, line, print_json
+from mlopskit.cli.output import json_option, line, print_json, remark
 
 
 @click.command(cls=Command)
@@ -35,3 +35,5 @@ def command(name: str, ref: str, previous: str | None, *, write: bool, as_json: 
     line(f"{found.label} ({found.change}{after})")
     for reason in found.reasons:
         line(f"  {reason}")
+    if not write:
+        remark("It is not kept: --write keeps it.")

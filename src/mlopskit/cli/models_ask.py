@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import json_option, moment, print_json, remark, table
+from mlopskit.cli.numbers import Whole
+from mlopskit.cli.output import json_option, moment, print_json, remark, table, times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,19 +21,32 @@ if TYPE_CHECKING:
 @click.argument("name")
 @click.argument("ref")
 @click.argument("stage")
-@click.option("--why", required=True, help="The reason, for those who decide.")
-@click.option("--by", help="Who asks; your login name if left out.")
-@click.option("--days", type=click.FloatRange(min=0), default=7, show_default=True)
+@click.option("--why", required=True, metavar="TEXT", help="The reason, for those who decide.")
+@click.option("--by", metavar="NAME", help="Who asks; your login name if left out.")
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, min_open=True),
+    default=7,
+    show_default=True,
+    metavar="DAYS",
+    help="For so long it can be approved, and then used.",
+)
 @json_option()
 def request(
     name: str, ref: str, stage: str, *, why: str, by: str | None, days: float, as_json: bool
 ) -> None:
-    """Ask that the version REF of the model called NAME may enter STAGE."""
+    """Ask that the version REF of the model called NAME may enter STAGE.
+
+    The request's number is its place in the history of the model, not one more than that of the
+    request before.
+    """
     with kit() as opened:
         asked = opened.registry.request_approval(
             name, ref, stage, why=why, by=by, expires_in=timedelta(days=days)
         )
     _show([asked], as_json=as_json)
+    if not as_json:
+        remark(f"Another person decides: mlopskit models approve {asked.name} {asked.id}")
 
 
 @click.command(cls=Command)
@@ -45,28 +59,30 @@ def pending(name: str | None, *, as_json: bool) -> None:
     if not found and not as_json:
         remark("Nothing waits for a decision.")
     _show(found, as_json=as_json)
+    if found and not as_json:
+        remark("REQUEST is the number that `models approve NAME REQUEST` and `reject` take.")
 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.argument("request", type=int)
-@click.option("--by", help="Who decides; your login name if left out.")
-@click.option("--why", default="", help="A reason for the history.")
+@click.argument("request", type=Whole())
+@click.option("--by", metavar="NAME", help="Who decides; your login name if left out.")
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
 @json_option()
 def approve(name: str, request: int, by: str | None, why: str, *, as_json: bool) -> None:
-    """Approve REQUEST, the id of a request of the model called NAME."""
+    """Approve REQUEST of the model called NAME: its number, which `models pending` shows."""
     with kit() as opened:
         _show([opened.registry.approve(name, request, by=by, why=why)], as_json=as_json)
 
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.argument("request", type=int)
-@click.option("--by", help="Who decides; your login name if left out.")
-@click.option("--why", default="", help="A reason for the history.")
+@click.argument("request", type=Whole())
+@click.option("--by", metavar="NAME", help="Who decides; your login name if left out.")
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
 @json_option()
 def reject(name: str, request: int, by: str | None, why: str, *, as_json: bool) -> None:
-    """Reject REQUEST, the id of a request of the model called NAME."""
+    """Reject REQUEST of the model called NAME: its number, which `models pending` shows."""
     with kit() as opened:
         _show([opened.registry.reject(name, request, by=by, why=why)], as_json=as_json)
 
@@ -91,4 +107,5 @@ def _show(requests: Sequence[ApprovalRequest], *, as_json: bool) -> None:
             ]
             for each in requests
         ],
+        drawn=times("until"),
     )

@@ -9,7 +9,8 @@ import click
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED
 from mlopskit.cli.models_show import show_versions
-from mlopskit.cli.output import json_option, line, print_json, remark, size, table
+from mlopskit.cli.numbers import Whole
+from mlopskit.cli.output import counted, json_option, line, print_json, remark, size, table
 from mlopskit.errors import InvalidInput
 
 
@@ -33,7 +34,7 @@ def alias(name: str, alias: str, ref: str | None, *, delete_it: bool) -> None:
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("stage")
-@click.option("--why", default="", help="A reason for the history.")
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
 def rollback(name: str, stage: str, why: str) -> None:
     """Put the version of the model called NAME back that held STAGE before."""
     with kit() as opened:
@@ -43,10 +44,10 @@ def rollback(name: str, stage: str, why: str) -> None:
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("ref", required=False)
-@click.option("--description", help="A new text for people.")
+@click.option("--description", metavar="TEXT", help="A new text for people.")
 @click.option("--tag", "tags", multiple=True, metavar="KEY=TEXT", help="Set a tag.")
 @click.option("--untag", multiple=True, metavar="KEY", help="Take a tag away.")
-@click.option("--why", default="", help="A reason for the history.")
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
 def edit(
     name: str,
     ref: str | None,
@@ -63,29 +64,34 @@ def edit(
         if not equals:
             raise InvalidInput(f"--tag {each!r} is not KEY=TEXT. --untag takes a tag away.")
         changed[key] = text
+    if description is None and not changed:
+        raise click.UsageError("Nothing changes: pass --description, --tag or --untag.")
     with kit() as opened:
         if ref is None:
             opened.registry.update_model(name, description=description, tags=changed, why=why)
+            remark(f"{name!r} is changed.")
         else:
-            opened.registry.update_version(
+            found = opened.registry.update_version(
                 name, ref, description=description, tags=changed, why=why
             )
+            remark(f"Version {found.version} of {name!r} is changed.")
 
 
 @click.command(cls=Command)
 @click.argument("name")
 @click.argument("ref", required=False)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--why", default="", help="A reason for the history.")
+@click.option("--why", default="", metavar="TEXT", help="A reason for the history.")
 def delete(name: str, ref: str | None, *, yes: bool, why: str) -> int:
     """Delete the version REF of the model called NAME, or all of its versions."""
     with kit() as opened:
         registry = opened.registry
         if ref is None:
-            what = f"{name!r} with {len(registry.list_versions(name))} versions"
+            versions = counted(len(registry.list_versions(name)), "version")
+            what = f"{name!r} with {versions}"
         else:
             what = f"version {registry.get_version(name, ref).version} of {name!r}"
-        if not yes and not click.confirm(f"Delete {what}? This cannot be undone", err=True):
+        if not yes and not _confirmed(f"Delete {what}? This cannot be undone"):
             remark("Nothing was deleted.")
             return FAILED
         if ref is None:
@@ -94,6 +100,21 @@ def delete(name: str, ref: str | None, *, yes: bool, why: str) -> int:
             registry.delete_version(name, ref, consent=True, why=why)
     remark(f"Deleted {what}. Its bytes stay until `mlopskit models gc --apply` collects them.")
     return 0
+
+
+def _confirmed(question: str) -> bool:
+    """Ask a person.
+
+    Raises:
+        UsageError: If nobody is there to answer.
+    """
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort as exc:
+        if not isinstance(exc.__context__, EOFError):
+            raise
+        remark("")
+        raise click.UsageError("Nobody has answered, and nothing was deleted. Pass --yes.") from exc
 
 
 @click.command(cls=Command)
@@ -109,7 +130,7 @@ def delete(name: str, ref: str | None, *, yes: bool, why: str) -> int:
 )
 @click.option(
     "--keep-last",
-    type=click.IntRange(min=0),
+    type=Whole(0),
     metavar="N",
     help="Delete versions that nothing holds, all but the last N of each model.",
 )
@@ -127,4 +148,4 @@ def gc(days: float, keep_last: int | None, *, apply: bool, as_json: bool) -> Non
         line(f"{'Deleted' if apply else 'Would delete'} version {version}.")
     table(["file", "bytes"], [[each.digest, size(each.size)] for each in found.removed])
     verb = "Removed" if apply else "Would remove"
-    remark(f"{verb} {len(found.removed)} files, {size(found.size)} bytes.")
+    remark(f"{verb} {counted(len(found.removed), 'file')}, {size(found.size)} bytes.")

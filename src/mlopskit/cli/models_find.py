@@ -10,6 +10,7 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.models_show import show_versions
+from mlopskit.cli.numbers import Whole
 from mlopskit.cli.output import heading, json_option, line, number, print_json, remark, table
 
 if TYPE_CHECKING:
@@ -36,9 +37,9 @@ def _moment(context: click.Context, argument: click.Parameter, said: str) -> dat
 
 @click.command(cls=Command)
 @click.argument("where", default="")
-@click.option("--name", help="Only versions of this model.")
+@click.option("--name", metavar="NAME", help="Only versions of this model.")
 @click.option("--order-by", multiple=True, metavar="KEY", help='Such as "metrics.auc desc".')
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True)
+@click.option("--limit", type=Whole(0), default=100, show_default=True, metavar="N")
 @json_option()
 def search(
     where: str, name: str | None, order_by: tuple[str, ...], limit: int, *, as_json: bool

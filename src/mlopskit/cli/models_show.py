@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 import click
 
 from mlopskit.cli.command import Command, kit
+from mlopskit.cli.numbers import Whole
 from mlopskit.cli.output import (
+    SHORTEST,
+    WIDE,
     Styled,
     heading,
     json_option,
     line,
     moment,
+    on_terminal,
     pairs,
     print_json,
     remark,
     table,
+    times,
+    width,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ def command(name: str | None, *, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.argument("number", type=int, required=False)
+@click.argument("number", type=Whole(), required=False)
 @json_option()
 def log(name: str, number: int | None, *, as_json: bool) -> None:
     """Show everything that happened to the model called NAME, or to its version NUMBER."""
@@ -72,7 +78,7 @@ def show_history(history: Sequence[HistoryEntry]) -> None:
     table(
         ["when", "version", "what", "from", "to", "by", "why"],
         [_history_row(each) for each in history],
-        whole=("when",),
+        drawn=times("when"),
     )
 
 
@@ -82,6 +88,7 @@ def show_versions(versions: Sequence[ModelVersion], *, named: bool = False) -> N
     table(
         [*(["model"] if named else []), *columns, "description"],
         [[*([each.name] if named else []), *_version_row(each)] for each in versions],
+        drawn=times("registered"),
     )
 
 
@@ -95,6 +102,7 @@ def _show_all(registry: Registry, *, as_json: bool) -> None:
     table(
         ["model", "versions", "latest", "stages", "aliases", "metrics of the latest", "updated"],
         [_model_row(each, latest) for each, latest in models],
+        drawn=times("updated"),
     )
 
 
@@ -141,9 +149,15 @@ def _version_row(version: ModelVersion) -> list[Cell]:
         moment(version.created_at),
         pairs(version.metrics),
         version.flavor,
-        version.run_id,
+        _short(version.run_id),
         version.description,
     ]
+
+
+def _short(run_id: str | None) -> str | None:
+    """Cut an id short where a terminal is narrow, as `mlopskit run show` takes it."""
+    cut = run_id is not None and run_id.isalnum() and on_terminal() and width() < WIDE
+    return run_id[:SHORTEST] if run_id is not None and cut else run_id
 
 
 def _history_row(entry: HistoryEntry) -> list[Cell]:

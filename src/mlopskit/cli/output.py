@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import secrets
+import stat
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 NOTHING = "-"
 WIDE = 110
+ROOM = 88
+SHORTEST = 8  # Of an id, where a terminal is narrow.
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ def width() -> int:
     return Console().width
 
 
+def times(*columns: str) -> tuple[str, ...]:
+    """Return the columns of times where a terminal has room for whole ones beside the rest."""
+    return columns if on_terminal() and width() >= ROOM else ()
+
+
 def heading(text: str) -> None:
     """Print a line above a table."""
     click.echo(click.style(safe(text), bold=True) if on_terminal() else safe(text))
@@ -81,7 +91,7 @@ def table(
         columns: The names.
         rows: A cell for each of the columns.
         whole: Columns that a wide terminal does not fold, so that they can be copied.
-        drawn: Columns that no terminal folds, since they mean nothing in pieces.
+        drawn: Columns that no terminal folds, since they mean little in pieces.
     """
     if on_terminal():
         _rich_table(columns, rows, whole, drawn)
@@ -103,14 +113,32 @@ def check_place(path: Path | None) -> None:
 def write_report(path: Path, text: str) -> None:
     """Write a file that others may read, as the umask has it, to a folder that is there.
 
+    A reader, or a crash, sees all of it or what was there before. What is no ordinary file, such as
+    ``/dev/stdout``, is written to as it is, and so is a link to a file.
+
     Raises:
         StorageError: If it cannot be written.
     """
     from mlopskit.storage import disk_errors
 
     check_place(path)
+    content = text.encode("utf-8", errors="backslashreplace")
     with disk_errors(path):
-        path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+            return
+        part = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            with part.open("xb") as file:  # With the mode of any new file.
+                if target.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def moment(when: datetime | None) -> str:
@@ -137,6 +165,11 @@ def number(value: Any) -> str:
     if isinstance(value, float) and on_terminal():
         return f"{value:.6g}"
     return value if isinstance(value, str) else repr(value)
+
+
+def counted(count: int, noun: str) -> str:
+    """Show how many there are: ``1 run``, ``2 runs``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def size(count: int) -> str:
@@ -174,7 +207,13 @@ def _rich_table(
 
     console = Console(highlight=False)
     wide = console.width >= WIDE
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    shown = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),  # Two blanks between columns: most tables are near the edge.
+        pad_edge=False,
+        header_style="bold",
+        show_edge=False,
+    )
     for column in columns:
         kept = column in drawn or (wide and column in whole)
         shown.add_column(column, overflow="fold", no_wrap=kept)

@@ -63,7 +63,7 @@ def command(
     called gate_..., which take a GateContext and return a bool or a GateResult.
 
     Exits with 1 if a gate refuses, and then writes the Markdown all the same; with 2 if there is
-    no such file, gate, model, version or stage.
+    no such file, gate, model, version or stage; and with 0 only if the version may enter the stage.
     """
     from mlopskit.cli.gate_file import gates_of
     from mlopskit.registry.gates import rehearse
@@ -73,7 +73,7 @@ def command(
         gates = tuple(gate for each in said for gate in gates_of(each))
     for path in (markdown, notes):
         check_place(path)
-    with kit() as opened:
+    with _no_success(), kit() as opened:
         registry = opened.registry
         with _what_was_asked():
             candidate = registry.get_version(name, ref)
@@ -132,3 +132,16 @@ def _what_was_asked() -> Iterator[None]:
         yield
     except NotFound as exc:
         raise InvalidInput(str(exc)) from exc
+
+
+@contextmanager
+def _no_success() -> Iterator[None]:
+    """Keep a handler of signals, which the file of gates may have set, from exiting with 0."""
+    try:
+        yield
+    except SystemExit as exc:
+        code = 0 if exc.code is None else exc.code
+        # Of a number the system keeps eight bits.
+        if isinstance(code, int) and code & 0xFF == 0:
+            raise SystemExit(FAILED) from exc
+        raise

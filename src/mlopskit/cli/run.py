@@ -33,12 +33,13 @@ def found(tracker: Tracker, id: str) -> RunRecord:
 
     try:
         return tracker.get_run(id)
-    except NotFound:
+    except NotFound as exc:
+        absent = NotFound(f"run in {tracker.target!r}", id)
         if len(id) < 4 or not id.isalnum():
-            raise
+            raise absent from exc
         like = tracker.search_runs(f"id like '{id}%'", limit=20)
         if not like:
-            raise
+            raise absent from exc
         if len(like) > 1:
             raise NotFound("one run that begins with", id, (each.id for each in like)) from None
         return like[0]

@@ -11,6 +11,7 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.output import (
+    check_place,
     heading,
     json_option,
     line,
@@ -19,6 +20,7 @@ from mlopskit.cli.output import (
     print_json,
     span,
     table,
+    write_report,
 )
 from mlopskit.cli.run import found
 from mlopskit.cli.sparkline import sparkline
@@ -61,10 +63,10 @@ def command(
     mlflow:http://host:5000::3f2a....
     """
     from mlopskit.kit import open_tracker
-    from mlopskit.storage import write_whole
     from mlopskit.tracking.compare import compare_runs
     from mlopskit.tracking.compare_page import page
 
+    check_place(html)
     with kit() as opened, ExitStack() as ends:
         trackers: dict[str, Tracker] = {}
         wanted: list[tuple[Tracker, RunRecord]] = []
@@ -77,7 +79,7 @@ def command(
             wanted.append((tracker, found(tracker, wanted_id)))
         comparison = compare_runs(wanted, maximize=maximize, minimize=minimize)
     if html is not None:
-        write_whole(html, page(comparison).encode("utf-8", errors="backslashreplace"))
+        write_report(html, page(comparison))
     if as_json:
         print_json(_said(comparison))
     else:

@@ -11,7 +11,8 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED, tell
-from mlopskit.cli.output import json_option, line, print_json, remark, size
+from mlopskit.cli.interrupt import interruptible
+from mlopskit.cli.output import counted, json_option, line, print_json, remark, size
 from mlopskit.cli.run import found
 from mlopskit.cli.safe import safe
 from mlopskit.errors import MlopskitError
@@ -72,7 +73,15 @@ def command(
         raise click.UsageError("Name a run, or give --where or --experiment.")
     written: list[str] = []
     failed: dict[str, str] = {}
-    with kit() as opened:
+    runs: list[str] = []
+
+    def far() -> str:
+        return (
+            f"{len(written)} of {counted(len(runs), 'run')} exported; every folder that is there "
+            "is whole. The same command with --force exports all of them."
+        )
+
+    with interruptible(far), kit() as opened:
         tracker = opened.tracker
         runs = [found(tracker, each).id for each in ids]
         if where is not None or experiment is not None:

@@ -27,7 +27,7 @@ def command(
     """
     from mlopskit.kit import transfer
 
-    with kit() as opened, progress() as told:
+    with progress("imported") as told, kit() as opened:
         report = transfer(
             folder, opened.tracker, where, experiment=experiment, replace=replace, told=told
         )

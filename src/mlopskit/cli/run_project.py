@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED
+from mlopskit.cli.interrupt import interruptible
 from mlopskit.cli.output import json_option, line, print_json, remark
+from mlopskit.errors import MlopskitError
 
 if TYPE_CHECKING:
     from mlopskit.lifecycle.projects import Manager
+    from mlopskit.tracking import Tracker
 
 
 @click.command(cls=Command)
@@ -51,17 +56,24 @@ def command(
     if wrong:
         raise click.UsageError(f"{wrong[0]!r} is not of the form NAME=VALUE.")
     parameters = dict(each.split("=", 1) for each in given)
-    with kit() as opened:
-        ended = run_project(
-            uri,
-            opened.tracker,
-            entry,
-            parameters,
-            version=revision,
-            env_manager=env_manager,
-            experiment=experiment,
-            output=_show,
-        )
+    far = ["no run has begun."]
+    with interruptible(lambda: far[-1]), kit() as opened:
+        begun = datetime.now(UTC).replace(microsecond=0)
+        try:
+            ended = run_project(
+                uri,
+                opened.tracker,
+                entry,
+                parameters,
+                version=revision,
+                env_manager=env_manager,
+                experiment=experiment,
+                output=_show,
+            )
+        except KeyboardInterrupt:
+            if (run := _killed(opened.tracker, uri, begun)) is not None:
+                far.append(f"the project's command was ended. Run {run} has what it printed.")
+            raise
     if as_json:
         print_json({"run": ended.run_id, "code": ended.code, "parts": ended.parts})
     else:
@@ -71,6 +83,16 @@ def command(
     if ended.code != 0:
         remark(f"The command ended with {ended.code}.")
         click.get_current_context().exit(FAILED)
+
+
+def _killed(tracker: Tracker, uri: str, since: datetime) -> str | None:
+    """Return the id of the run that was ended with the program; None if none had begun."""
+    with suppress(MlopskitError):
+        for run in tracker.search_runs("status = 'killed'", limit=20):
+            begun = run.started_at
+            if run.tags.get("project.uri") == uri and begun is not None and begun >= since:
+                return run.id
+    return None
 
 
 def _show(some: bytes) -> None:

@@ -67,6 +67,11 @@ def verify(name: str, ref: str, *, keys: tuple[str, ...], as_json: bool) -> None
     Exits with 1 if it is not signed by one of the keys.
     """
     with kit() as opened:
+        if not keys and not opened.registry.required_keys:
+            raise click.UsageError(
+                "There is no key to verify with: pass --key FILE, or set require_signature of the "
+                "registry."
+            )
         verified = opened.registry.verify(name, ref, keys=keys or None)
     _show(verified, as_json=as_json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -19,12 +20,25 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED
-from mlopskit.cli.output import json_option, line, number, pairs, print_json, table
-from mlopskit.errors import InvalidInput
+from mlopskit.cli.interrupt import interruptible
+from mlopskit.cli.numbers import Whole
+from mlopskit.cli.output import (
+    check_place,
+    counted,
+    json_option,
+    line,
+    number,
+    pairs,
+    print_json,
+    table,
+    write_report,
+)
+from mlopskit.errors import InvalidInput, MlopskitError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlopskit.tracking import Tracker
     from mlopskit.tracking.sweep_file import SweepFile
     from mlopskit.tracking.sweep_result import SweepResult
     from mlopskit.tracking.sweep_trials import Trial
@@ -53,10 +67,21 @@ LONGEST_OUTPUT: Final = 1_000_000
 @click.option("--name", metavar="NAME", help="A sweep of this name is taken up again.")
 @click.option("--experiment", metavar="NAME", help="The experiment of all the runs.")
 @click.option(
-    "--trials", type=click.IntRange(1), metavar="N", help="How many there are in the end."
+    "--trials",
+    type=Whole(),
+    metavar="N",
+    help="How many trials there are in the end, those of before counted. The run_cap of the file, "
+    "or every point of a grid, if left out.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="N", help="Of all random choices.")
-@click.option("--workers", type=click.IntRange(1), default=1, help="How many run side by side.")
+@click.option("--seed", type=Whole(0), metavar="N", help="Of all random choices.")
+@click.option(
+    "--workers",
+    type=Whole(),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many run side by side.",
+)
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -84,21 +109,36 @@ def command(
     value on the way, by which the trial may be stopped. Exits with 1 if no trial is complete.
     """
     from mlopskit.tracking.sweep_file import read_sweep_file
+    from mlopskit.tracking.sweep_report import page
     from mlopskit.tracking.sweeps import run_sweep
 
     if objective is not None and told is not None:
         raise click.UsageError("Give --objective or --command, not both.")
+    check_place(report)
     said = read_sweep_file(file)
     call = _imported(objective) if objective is not None else _Program.of(said, told)
     arguments = said.arguments() | {"seed": seed, "workers": workers, "experiment": experiment}
-    if name is not None:
-        arguments["name"] = name
+    called = name if name is not None else said.name
+    arguments["name"] = called if called is not None else f"sweep-{secrets.token_hex(4)}"
     if trials is not None:
         arguments["n_trials"] = trials
-    with kit() as opened:
-        result = run_sweep(opened.tracker, call, progress=True, **arguments)
+    if arguments["n_trials"] is None and said.sampler != "grid":
+        raise click.UsageError(
+            f"{file} has no run_cap, and its method goes on for ever: say how many trials there "
+            "are in the end, such as --trials 20."
+        )
+    named = "" if called is not None else f" with --name {arguments['name']}"
+    again = f"The same command{named} goes on from here."
+    far = [f"no trial is done. {again}"]
+    with interruptible(lambda: far[-1]), kit() as opened:
+        try:
+            result = run_sweep(opened.tracker, call, progress=True, **arguments)
+        except KeyboardInterrupt:
+            done = _done(opened.tracker, arguments["name"], experiment)
+            far.append(f"{counted(done, 'trial')} done, and kept. {again}")
+            raise
     if report is not None:
-        result.to_html(report)
+        write_report(report, page(result))
     if as_json:
         print_json(_plain(result))
     else:
@@ -131,7 +171,7 @@ class _Program:
             UsageError: If neither says anything.
             InvalidInput: If a macro is unknown, or the program does not exist.
         """
-        words = tuple(shlex.split(told)) if told is not None else said.command or COMMAND
+        words = _words(told) if told is not None else said.command or COMMAND
         if told is None and not said.command and said.program is None:
             raise click.UsageError("The file has no program: give --objective or --command.")
         program = cls(words, said.program, said.metric)
@@ -228,6 +268,16 @@ class _Program:
         return None, None
 
 
+def _done(tracker: Tracker, name: str, experiment: str | None) -> int:
+    """Count the trials of a sweep that need not be run again."""
+    from mlopskit.tracking.sweep_trials import STATE, STATES
+
+    with suppress(MlopskitError):
+        trials = tracker.search_runs("job_type = 'trial'", experiment or "default", limit=None)
+        return sum(each.group == name and each.tags.get(STATE) in STATES for each in trials)
+    return 0
+
+
 def _started(words: list[str]) -> subprocess.Popen[str]:
     from mlopskit.tracking.sweep_trials import TrialFailed
 
@@ -237,6 +287,16 @@ def _started(words: list[str]) -> subprocess.Popen[str]:
         )
     except (OSError, ValueError) as exc:
         raise TrialFailed(f"{words[0]} cannot be run: {exc}") from exc
+
+
+def _words(told: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(told))
+    except ValueError as exc:
+        raise click.UsageError(f"--command {told!r} cannot be read: {exc}.") from exc
+    if not words:
+        raise click.UsageError("--command is empty: say such as 'python train.py ${args}'.")
+    return words
 
 
 def _word(value: Any) -> str:
@@ -250,8 +310,11 @@ def _imported(address: str) -> Callable[[Trial], Any]:
     sys.path.insert(0, os.getcwd())
     try:
         found: Any = getattr(import_module(module), name)
-    except (ImportError, AttributeError) as exc:
-        raise click.UsageError(f"{address!r} cannot be imported: {exc}") from exc
+    except AttributeError as exc:
+        raise click.UsageError(f"{address!r} is not there: {exc}.") from exc
+    except Exception as exc:  # It is the user's code, and may fail in any way.
+        why = f"{type(exc).__name__}: {exc}"
+        raise click.UsageError(f"{module!r} cannot be imported: {why}.") from exc
     finally:
         sys.path.pop(0)
     call: Callable[[Trial], Any] = found

@@ -6,7 +6,10 @@ import click
 
 from mlopskit.cli.command import Command, kit
 from mlopskit.cli.failure import FAILED
-from mlopskit.cli.output import json_option, line, print_json, table
+from mlopskit.cli.interrupt import interruptible
+from mlopskit.cli.output import counted, json_option, line, print_json, table
+
+WAITS = "what was delivered is delivered once, and the rest waits. The same command goes on."
 
 
 @click.command(cls=Command)
@@ -18,14 +21,15 @@ def command(*, as_json: bool) -> None:
     waiting afterwards, or could not be read, and says why. What a tracker refuses for good is kept
     in the folder tracking/rejected of the home.
     """
-    with kit() as opened:
+    with interruptible(lambda: WAITS), kit() as opened:
         tracker = opened.tracker
         report = tracker.sync()
         refuge = str(tracker.context.home / "tracking" / "rejected")
     if as_json:
         print_json(report.model_dump() | {"rejected_in": refuge})
     else:
-        line(f"Delivered {report.delivered} records, {report.rejected} were refused for good.")
+        refused = f"{report.rejected} {'was' if report.rejected == 1 else 'were'} refused for good"
+        line(f"Delivered {counted(report.delivered, 'record')}, {refused}.")
         if report.pending:
             line("Still waiting:")
             table(["journal", "why"], sorted(report.pending.items()))

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from mlopskit.cli.command import Command, kit
+from mlopskit.cli.numbers import Whole
 from mlopskit.cli.output import (
+    SHORTEST,
     WIDE,
     Styled,
     json_option,
@@ -18,6 +20,7 @@ from mlopskit.cli.output import (
     remark,
     span,
     table,
+    times,
     width,
 )
 from mlopskit.cli.run import found
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
     from mlopskit.cli.output import Cell
     from mlopskit.tracking import RunRecord
 
-SHORTEST: Final = 8
 FEW: Final = 6
 COLUMNS: Final = ["id", "name", "experiment", "status", "started", "metrics", "took", "params"]
 
@@ -46,7 +48,7 @@ COLUMNS: Final = ["id", "name", "experiment", "status", "started", "metrics", "t
 )
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=Whole(),
     default=100,
     show_default=True,
     metavar="N",
@@ -91,7 +93,8 @@ def command(
     table(
         shown,
         [_row(each, ids[each.id])[: len(shown)] for each in listed],
-        whole=("id", "experiment", "status", "started"),
+        whole=("id", "experiment", "status"),
+        drawn=times("started"),
     )
     if not listed:
         remark("No run matches." if where or experiment else "There are no runs yet.")

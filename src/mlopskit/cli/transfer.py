@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlopskit.cli.command import Command, kit
-from mlopskit.cli.output import json_option, line, print_json, table
+from mlopskit.cli.interrupt import interruptible
+from mlopskit.cli.output import counted, json_option, line, print_json, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def command(
     """
     from mlopskit.kit import open_tracker, transfer
 
-    with kit() as opened, ExitStack() as ends, progress() as told:
+    with progress("copied") as told, kit() as opened, ExitStack() as ends:
 
         def end(said: str) -> Any:
             return opened.tracker if said == "." else ends.enter_context(open_tracker(said))
@@ -72,7 +73,9 @@ def show(report: TransferReport, *, as_json: bool) -> None:
         return
     line(f"From {report.source}")
     line(f"to   {report.destination}")
-    line(f"Copied {len(report.copied)} runs; {len(report.present)} were there already, and equal.")
+    copied, present = len(report.copied), len(report.present)
+    were = "was" if present == 1 else "were"
+    line(f"Copied {counted(copied, 'run')}; {present} {were} there already, and equal.")
     for run, keys in report.left_out.items():
         line(f"left out of run {run}: {', '.join(keys)} (texts and histograms of W&B's history)")
     if report.digests:
@@ -86,21 +89,38 @@ def show(report: TransferReport, *, as_json: bool) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Told]:
-    """Show on a terminal how far it is, and name the option where runs differ."""
+def progress(done_to: str) -> Iterator[Told]:
+    """Show on a terminal how far it is, name the option where runs differ, and heed Ctrl-C.
+
+    Args:
+        done_to: What has been done to a run at its end, such as ``copied``.
+    """
     from mlopskit.tracking.progress import bar
     from mlopskit.tracking.transfer import RunsDiffer
 
-    runs = 0
-    with bar("runs", asked=True) as shown:
+    finished = runs = 0
+    parts: list[str] = []
+
+    def interrupted() -> str:
+        if runs:
+            far = f"{finished} of {counted(runs, 'run')} {'is' if finished == 1 else 'are'} done"
+        else:
+            far = f"no run was {done_to} yet"
+        half = f". {' '.join(parts)}" if parts else ", and nothing is half-written."
+        return f"{far}{half} The same command goes on from here."
+
+    with interruptible(interrupted), bar("runs", asked=True) as shown:
 
         def told(done: int, total: int, run: RunRecord) -> None:
-            nonlocal runs
-            runs = total
+            nonlocal finished, runs
+            finished, runs = done, total
             shown.at(done, total, run.name)
 
         try:
             yield told
         except RunsDiffer as exc:
             raise RunsDiffer(exc.found, "--replace") from exc
+        except KeyboardInterrupt as exc:
+            parts += getattr(exc, "__notes__", [])
+            raise
         shown.at(runs, runs)

@@ -139,7 +139,7 @@ class Ours:
 
     @staticmethod
     def left(folder: Path) -> int:
-        from mlopskit.tracking.journal import Reader  # noqa: PLC0415 - its import is measured
+        from mlopskit.tracking.journal_reader import Reader  # noqa: PLC0415 - its import is measured
 
         journals = (folder / "home" / "tracking" / "journal").glob("*.journal")
         count = 0

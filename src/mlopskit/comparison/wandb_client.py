@@ -14,7 +14,7 @@ import wandb
 
 from mlopskit.comparison.workload import CLOSED, plain
 from mlopskit.errors import NotFound
-from mlopskit.tracking.wandb_files import find_runs
+from mlopskit.tracking.wandb_folders import find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from mlopskit.errors import InvalidInput, MissingDependency
+from mlopskit.errors import Conflict, InvalidInput, MissingDependency
 from mlopskit.integrations.plain import one_value, plain
 from mlopskit.kit import open_tracker
 from mlopskit.tracking.base import Tracker
@@ -25,6 +27,16 @@ logger = logging.getLogger(__name__)
 OTHERS = "logged.jsonl"
 
 _opening = threading.RLock()
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603 - the system says it once, to nobody in particular
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_count_fork)
 
 
 class StartOptions(TypedDict, total=False):
@@ -56,6 +68,8 @@ def missing(
 class HeldRun:
     """A run that is opened at its first use, and taken up again at the next use after its end.
 
+    Copies of it in other processes, forked or started with a pickled one, open the same run.
+
     Args:
         to: An open run, which is left open; a tracker; a config line, or None for the configured
             tracker, which is then opened and closed here.
@@ -76,8 +90,16 @@ class HeldRun:
         self._tracker: Tracker | None = None
         self._run: Run | None = None
         self._others: list[str] = []
-        self.id: str | None = to.id if isinstance(to, Run) else None
+        self._chosen = start.get("run_id") or uuid.uuid4().hex
+        self._made_at = (os.getpid(), _forks)
+        self._pickled = False
+        self._id: str | None = to.id if isinstance(to, Run) else None
         self.experiment = to.experiment if isinstance(to, Run) else start.get("experiment")
+
+    @property
+    def id(self) -> str | None:
+        """The id of the run; None while it is not known: nothing has opened it."""
+        return self._id or (self._chosen if self._shared else None)
 
     @property
     def run(self) -> Run | None:
@@ -94,7 +116,7 @@ class HeldRun:
         with _opening:
             if self._run is None:
                 self._run = self._opened(defaults)
-                self.id, self.experiment = self._run.id, self._run.experiment
+                self._id, self.experiment = self._run.id, self._run.experiment
             return self._run
 
     def log_metrics(self, values: Mapping[Any, Any], step: int | None = None) -> None:
@@ -147,24 +169,45 @@ class HeldRun:
     def again(self) -> None:
         """Let the next use open a new run, rather than take up the one that ended."""
         if not isinstance(self._to, Run):
-            self.id = None
+            self._id, self._chosen = None, uuid.uuid4().hex
             self._others.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._pickled = True
+        return {**self.__dict__, "_run": None, "_tracker": None}
+
+    @property
+    def _shared(self) -> bool:
+        """Whether other processes, such as those that a trainer starts, may have opened the run."""
+        return self._pickled or self._made_at != (os.getpid(), _forks)
 
     def _opened(self, defaults: dict[str, Any]) -> Run:
         if isinstance(self._to, Run):
             return self._to
         tracker = self._to if isinstance(self._to, Tracker) else open_tracker(self._to)
         options: dict[str, Any] = {**defaults, **self._start}
-        if self.id is not None:
-            options = {"run_id": self.id, "resume": True}
+        if self._id is not None:
+            options = {"run_id": self._id, "resume": True}
+        elif self._shared:
+            options["run_id"] = self._chosen
         try:
-            run = tracker.start_run(**options)
+            run = self._started(tracker, options)
         except BaseException:
             if tracker is not self._to:
                 tracker.close()
             raise
         self._tracker = None if tracker is self._to else tracker
         return run
+
+    def _started(self, tracker: Tracker, options: dict[str, Any]) -> Run:
+        try:
+            return tracker.start_run(**options)
+        except Conflict:
+            if self._id is not None or not self._shared or "run_id" in self._start:
+                raise
+        if "resume" in tracker.capabilities:
+            return tracker.start_run(run_id=self._chosen, resume=True)
+        return tracker.start_run(**{**options, "run_id": None})
 
     def _resumes(self) -> bool:
         tracker = self._tracker or cast("Tracker", self._to)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 from mlopskit.integrations.held import HeldRun, StartOptions, missing
 from mlopskit.integrations.plain import one_value, plain
 from mlopskit.tracking.ranks import this_rank
 from mlopskit.tracking.run import status_of
+from mlopskit.tracking.within import within
 
 try:
     from sklearn.metrics import get_scorer
@@ -100,8 +102,11 @@ class RecordedEstimator:
 
     def _timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any, **kwargs: Any) -> Any:
+            run = self._held.run
             begun = time.perf_counter()
-            result = call(*args, **kwargs)
+            # So that autologging, if it is on, logs there too.
+            with nullcontext() if run is None else within(run):
+                result = call(*args, **kwargs)
             metrics: dict[str, Any] = {f"{name}_s": time.perf_counter() - begun}
             if name == "score":
                 metrics["score"] = one_value(result)

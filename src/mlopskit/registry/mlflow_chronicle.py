@@ -13,17 +13,18 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlflow.entities import Param, ViewType
 from mlflow.exceptions import MlflowException
 
 from mlopskit.errors import BackendError
+from mlopskit.mlflow_stores import REFUSED
 from mlopskit.registry.texts import Chronicle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from mlflow import MlflowClient
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 EXPERIMENT: Final = "mlopskit.registry"
 INDEX: Final = "mlopskit.registry.index"
 MODEL: Final = "mlopskit.registry.model"
+ALL: Final = "where the histories of all models are"
 LONGEST: Final = 6000
 PARTS: Final = 50  # In one request, which may have a million bytes.
 PAGE: Final = 100
@@ -85,7 +87,7 @@ class MlflowChronicle(Chronicle):
     def _texts(self, name: str) -> list[str]:
         with self._asking():
             run = self._run_of(name)
-            return [] if run is None else _texts(name, self._run(name, run).data.params)
+            return [] if run is None else _texts(name, self._run(run, _history(name)).data.params)
 
     def _all_texts(self) -> dict[str, list[str]]:
         with self._asking():
@@ -94,27 +96,36 @@ class MlflowChronicle(Chronicle):
     def _put(self, name: str, place: int, text: str) -> bool:
         with self._asking():
             run = self._run_of(name) or self._make_run(name)
-            if len(text) > LONGEST:
-                text = self._parts(run, text)
-            try:
+            with self._writing(run, _history(name)):
+                if len(text) > LONGEST:
+                    text = self._parts(run, text)
                 return self._write_once(run, f"h.{place:08d}", text)
-            except MlflowException as exc:
-                if self._run(name, run).info.lifecycle_stage == "active":
-                    raise
-                raise BackendError(
-                    f"The run {run} of MLflow, which holds what happened to {name!r}, was deleted. "
-                    f"Restore it with 'mlflow runs restore --run-id {run}'."
-                ) from exc
 
-    def _run(self, name: str, run: str) -> MlflowRun:
+    def _run(self, run: str, what: str) -> MlflowRun:
+        """Return a run that must be there, since it holds something."""
         try:
             return self._client().get_run(run)
         except MlflowException as exc:
             if exc.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise BackendError(
-                f"The run {run} of MLflow, which held what happened to {name!r}, is gone, by "
-                "'mlflow gc' or with the experiment. Restore MLflow's database from a copy."
+                f"The run {run} of MLflow, which held {what}, is gone, by 'mlflow gc' or with the "
+                "experiment. Restore MLflow's database from a copy."
+            ) from exc
+
+    @contextmanager
+    def _writing(self, run: str, what: str) -> Iterator[None]:
+        """Say how a deleted run is restored, into which MLflow writes no more."""
+        try:
+            yield
+        except MlflowException as exc:
+            if exc.error_code not in REFUSED:
+                raise
+            if self._run(run, what).info.lifecycle_stage == "active":
+                raise
+            raise BackendError(
+                f"The run {run} of MLflow, which holds {what}, was deleted. "
+                f"Restore it with 'mlflow runs restore --run-id {run}'."
             ) from exc
 
     def _parts(self, run: str, text: str) -> str:
@@ -132,7 +143,7 @@ class MlflowChronicle(Chronicle):
         try:
             patiently(lambda: self._client().log_param(run, key, value))
         except MlflowException as exc:
-            if exc.error_code not in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
+            if exc.error_code not in REFUSED:
                 raise
             stands = self._client().get_run(run).data.params.get(key)
             if stands is None:
@@ -146,43 +157,54 @@ class MlflowChronicle(Chronicle):
         if name not in self._runs:
             index = self._find_index()
             if index is not None:
-                self._runs = dict(self._client().get_run(index).data.params)
+                self._runs = self._indexed(index)
         return self._runs.get(name)
+
+    def _indexed(self, index: str) -> dict[str, str]:
+        """Return the run of every model, by name."""
+        return dict(self._run(index, ALL).data.params)
 
     def _make_run(self, name: str) -> str:
         index = self._find_index() or self._make_index()
         client = self._client()
-        made = client.create_run(
-            str(self._experiment_id), tags={MODEL: name}, run_name=name
-        ).info.run_id
-        client.update_run(made, status="FINISHED")  # `set_terminated` would print an address.
-        if self._write_once(index, name, made):
-            self._runs[name] = made
-            return str(made)
-        client.delete_run(made)  # Another was quicker.
-        self._runs = dict(client.get_run(index).data.params)
+        made = self._make_finished(str(self._experiment_id), name, {MODEL: name})
+        with self._writing(index, ALL):
+            if self._write_once(index, name, made):
+                self._runs[name] = made
+                return made
+        patiently(lambda: client.delete_run(made))  # Another was quicker.
+        self._runs = self._indexed(index)
         return self._runs[name]
+
+    def _make_finished(self, experiment: str, name: str, tags: dict[str, str]) -> str:
+        client = self._client()
+        made = patiently(lambda: client.create_run(experiment, tags=tags, run_name=name))
+        run = str(made.info.run_id)
+        # `set_terminated` would print an address.
+        patiently(lambda: client.update_run(run, status="FINISHED"))
+        return run
 
     def _all_runs(self) -> dict[str, MlflowRun]:
         """Return the run of every model, by name, with its params."""
         index = self._find_index()
         if index is None:
             return {}
-        self._runs = dict(self._client().get_run(index).data.params)
-        names = {run: name for name, run in self._runs.items()}
-        found: dict[str, MlflowRun] = {}
-        token = None
-        while True:
-            page = self._client().search_runs(
-                [str(self._experiment_id)],
-                run_view_type=ViewType.ALL,
-                max_results=PAGE,
-                page_token=token,
+        self._runs = self._indexed(index)
+        there = {
+            run.info.run_id: run
+            for run in all_pages(
+                lambda token: self._client().search_runs(
+                    [str(self._experiment_id)],
+                    run_view_type=ViewType.ALL,
+                    max_results=PAGE,
+                    page_token=token,
+                )
             )
-            found |= {names[run.info.run_id]: run for run in page if run.info.run_id in names}
-            token = page.token
-            if not token:
-                return found
+        }
+        return {
+            name: there.get(run) or self._run(run, _history(name))
+            for name, run in self._runs.items()
+        }
 
     def _find_index(self) -> str | None:
         if self._index is None:
@@ -196,19 +218,19 @@ class MlflowChronicle(Chronicle):
     def _make_index(self) -> str:
         """Make the experiment with its index, and give it its name, which only one can have."""
         client = self._client()
-        temporary = client.create_experiment(
-            f"{EXPERIMENT} {secrets.token_hex(8)}", artifact_location=self._place
-        )
-        run = client.create_run(temporary, run_name="index").info.run_id
-        client.update_run(run, status="FINISHED")
-        client.set_experiment_tag(temporary, INDEX, run)
+        own = f"{EXPERIMENT} {secrets.token_hex(8)}"
+        temporary = patiently(lambda: client.create_experiment(own, artifact_location=self._place))
+        run = self._make_finished(temporary, "index", {})
+        patiently(lambda: client.set_experiment_tag(temporary, INDEX, run))
         try:
             patiently(lambda: client.rename_experiment(temporary, EXPERIMENT))
         except MlflowException:
-            with suppress(MlflowException):
-                client.delete_experiment(temporary)
-            if self._find_index() is None:
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:  # It may be renamed yet, and stays.
                 raise
+            if found.experiment_id != temporary:  # Else it was renamed, and the answer lost.
+                with suppress(MlflowException):
+                    client.delete_experiment(temporary)
         return self._find_index() or run
 
 
@@ -222,6 +244,22 @@ def patiently(ask: Callable[[], T]) -> T:
                 raise
             time.sleep(random.uniform(0, min(1.0, 0.05 * 2**number)))  # noqa: S311 - no secret
     return ask()
+
+
+def all_pages(ask: Callable[[str | None], Any]) -> list[Any]:
+    """Return what is on all pages of an answer of MLflow's."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = ask(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _history(name: str) -> str:
+    return f"what happened to {name!r}"
 
 
 def _texts(name: str, params: Mapping[str, str]) -> list[str]:

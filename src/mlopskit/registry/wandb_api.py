@@ -93,10 +93,14 @@ class Api:
                 said = json.load(answer)
             except _BROKEN as exc:
                 raise Unavailable(self.name, f"its answer to {name} is cut short: {exc}") from exc
+        if not isinstance(said, dict):
+            raise Unavailable(self.name, f"its answer to {name} is none of W&B's: {said!r:.100}")
         if said.get("errors"):
-            whys = "; ".join(str(each.get("message", each)) for each in said["errors"])
+            whys = "; ".join(_message(each) for each in said["errors"])
             raise Refused(f"{self.name} refuses {name}: {Redactor().text(whys)}")
-        data: dict[str, Any] = said["data"]
+        data = said.get("data")
+        if not isinstance(data, dict):
+            raise Unavailable(self.name, f"its answer to {name} has no data")
         return data
 
     def send(self, url: str, headers: list[str], pieces: Iterator[bytes], size: int) -> None:
@@ -201,6 +205,10 @@ class Api:
         if exc.code < 500 and exc.code not in (408, BUSY):
             return Refused(f"{self.name} answers {exc.code} {exc.reason}: {said}")
         return Unavailable(self.name, f"it answers {exc.code} {exc.reason}")
+
+
+def _message(error: Any) -> str:
+    return str(error.get("message", error) if isinstance(error, dict) else error)
 
 
 def save(pieces: Iterator[bytes], path: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from mlopskit.errors import BackendError
+from mlopskit.errors import BackendError, ConfigError
 from mlopskit.registry.texts import Chronicle
 from mlopskit.registry.wandb_artifacts import Collection
 from mlopskit.registry.wandb_contents import Content
@@ -59,15 +59,41 @@ class WandbChronicle(Chronicle):
         actor: Who adds to them.
         artifacts: The artifacts of the server.
         project: Returns the entity and the project that hold them.
+        registry: Returns the entity and the project of the registry that they are of.
+        is_registry: Tells whether there is a registry of an entity and a project.
     """
 
     def __init__(
-        self, actor: str, artifacts: Artifacts, project: Callable[[], tuple[str, str]]
+        self,
+        actor: str,
+        artifacts: Artifacts,
+        project: Callable[[], tuple[str, str]],
+        registry: Callable[[], tuple[str, str]],
+        is_registry: Callable[[str, str], bool],
     ) -> None:
         super().__init__(actor)
         self._artifacts = artifacts
         self._project = project
+        self._registry = registry
+        self._is_registry = is_registry
+        self._former: set[str] = set()
         self._seen: dict[str, _Seen] = {}
+
+    def check_project(self) -> None:
+        """See that the project holds no chronicle of another registry.
+
+        Two registries with models of one name would take each other's versions for their own.
+
+        Raises:
+            ConfigError: If it does.
+        """
+        if any(seen.after for seen in self._seen.values()):
+            return  # One was read, and is of this registry like all others.
+        entity, project = self._project()
+        for each in self._artifacts.names(entity, project, TYPE):
+            if each.startswith(HISTORY):
+                self._read(Collection(entity, project, each))
+                return
 
     def _texts(self, name: str) -> list[str]:
         where = Collection(*self._project(), collection_of(HISTORY, name))
@@ -79,7 +105,8 @@ class WandbChronicle(Chronicle):
         for each in self._artifacts.names(entity, project, TYPE):
             if each.startswith(HISTORY):
                 name, texts = self._read(Collection(entity, project, each))
-                found[name] = texts
+                if texts:
+                    found[name] = texts
         return found
 
     def _put(self, name: str, place: int, text: str) -> bool:
@@ -91,7 +118,12 @@ class WandbChronicle(Chronicle):
             return False
         after = valid[place - 2] if place > 1 else -1
         content = Content.of(FILE, text.encode())
-        said = {"model": name, "after": after, "text": text if len(text) <= LONGEST else None}
+        said = {
+            "registry": "/".join(self._registry()),
+            "model": name,
+            "after": after,
+            "text": text if len(text) <= LONGEST else None,
+        }
         made = self._artifacts.put(
             Collection(entity, project, collection_of(ENTRIES, name)),
             TYPE,
@@ -106,6 +138,10 @@ class WandbChronicle(Chronicle):
             )
             return after == (valid[-1] if valid else -1)
         return self._stands(where, place) == text
+
+    def _forget(self, name: str) -> None:
+        super()._forget(name)
+        self._seen.pop(collection_of(HISTORY, name), None)
 
     def _stands(self, where: Collection, place: int) -> str | None:
         texts = self._read(where)[1]
@@ -131,7 +167,10 @@ class WandbChronicle(Chronicle):
         for index in seen.valid():
             text = seen.texts[index]
             if text is None:
-                text = self._artifacts.read(where, index, FILE, "a text of the history").decode()
+                # What is no text at all is not the one that its seal is of.
+                text = self._artifacts.read(where, index, FILE, "a text of the history").decode(
+                    errors="replace"
+                )
                 seen.texts[index] = text
             texts.append(text)
         self._seen[where.name] = seen
@@ -157,9 +196,24 @@ class WandbChronicle(Chronicle):
                     f"What is linked as {where.name}:v{each['index']} in W&B's project "
                     f"{where.entity}/{where.project} is no entry of a history: {exc!r}"
                 ) from exc
+            self._check_registry(where, said.get("registry"))
             if index not in seen.after:
                 seen.after[index], seen.texts[index] = after, text
         return seen, name
+
+    def _check_registry(self, where: Collection, other: str | None) -> None:
+        own = "/".join(self._registry())
+        if other in (None, own, *self._former):
+            return
+        entity, _, project = str(other).rpartition("/")
+        if not self._is_registry(entity, project):  # It was renamed, and is this one now.
+            self._former.add(str(other))
+            return
+        raise ConfigError(
+            f"The W&B project {where.entity}/{where.project} keeps the histories of the registry "
+            f"{other!r}, and this one is {own!r}. Name another project as the location: every "
+            "registry needs one of its own."
+        )
 
 
 def collection_of(kind: str, name: str) -> str:

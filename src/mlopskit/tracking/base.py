@@ -7,32 +7,19 @@ crash recovery are none of its business.
 
 from __future__ import annotations
 
-import logging
 import os
 import uuid
-from abc import abstractmethod
 from contextlib import suppress
-from datetime import UTC, datetime
-from itertools import islice
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
-from mlopskit import filters
-from mlopskit.addresses import fetch
-from mlopskit.errors import (
-    Conflict,
-    IntegrityError,
-    InvalidInput,
-    MlopskitError,
-    NotFound,
-    Unsupported,
-)
-from mlopskit.names import check_label, check_path
-from mlopskit.storage import digest_of, make_private_folder
-from mlopskit.tool import Tool
+from mlopskit.errors import Conflict, InvalidInput, MlopskitError, NotFound
+from mlopskit.names import check_label
 from mlopskit.tracking.alerts import AlertRules
-from mlopskit.tracking.entities import ArtifactUse, RunList, Started, SyncReport
+from mlopskit.tracking.artifacts import Artifacts
+from mlopskit.tracking.entities import Started, SyncReport
 from mlopskit.tracking.outbox import Outbox
-from mlopskit.tracking.owner import is_lost, this_process
+from mlopskit.tracking.owner import this_process
+from mlopskit.tracking.questions import Questions
 from mlopskit.tracking.ranks import (
     Ranks,
     SilentRun,
@@ -43,20 +30,14 @@ from mlopskit.tracking.ranks import (
 )
 from mlopskit.tracking.run import Run
 from mlopskit.tracking.system import check_interval
-from mlopskit.tracking.thinning import thinned
 from mlopskit.tracking.values import check_run_id, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
-    from mlopskit.filters import Filter, Order
-    from mlopskit.tracking.entities import Artifact, Batch, Experiment, MetricHistory, RunRecord
+    from mlopskit.tracking.entities import RunRecord
     from mlopskit.tracking.journal import Journal
 
-logger = logging.getLogger(__name__)
-
-RUN_ID_LENGTH: Final = 32
 CAPABILITIES: Final[Mapping[str, str]] = {
     "artifact_inputs": "Artifacts of runs can be found by name and alias, and recorded as used.",
     "artifact_references": "A run can point to remote data that is not copied.",
@@ -92,7 +73,7 @@ class TrackerOptions(TypedDict, total=False):
     ranks: Ranks
 
 
-class Tracker(Tool):
+class Tracker(Questions, Artifacts):
     """Records what happened in runs, and reads it back.
 
     Args:
@@ -111,9 +92,6 @@ class Tracker(Tool):
         InvalidInput: If an option cannot be taken.
         MissingDependency: If system metrics are asked for and ``psutil`` is not installed.
     """
-
-    domain: ClassVar[str] = "tracking"
-    exactly_once: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -135,162 +113,6 @@ class Tracker(Tool):
         self.ranks = check_ranks(ranks)
         # By process: a forked child has an outbox of its own, and no lock to inherit held.
         self._boxes: dict[int, Outbox] = {}
-
-    # What a backend implements.
-
-    @property
-    @abstractmethod
-    def target(self) -> str:
-        """What this tracker writes to, as ``<backend>:<where>``, the same in every process.
-
-        Journals carry it, so that a later process knows what is its to deliver. It holds no
-        secret.
-        """
-
-    @abstractmethod
-    def write(self, batch: Batch) -> None:
-        """Store records of one run, in order. Called from worker threads, one batch at a time.
-
-        A batch may come again after a crash, whole or in part; `Batch.source` and
-        `Record.position` tell what was stored before.
-
-        Raises:
-            Unavailable: If the tool cannot be reached now; the batch will come again.
-            StorageError: Likewise.
-            InvalidInput: If the tool will never take a record of it; each record of the batch then
-                comes again alone, and the ones refused are counted as rejected.
-            Conflict: Likewise.
-            NotFound: Likewise, where the run has been deleted.
-        """
-
-    def settled(self, run_id: str, source: str) -> int | None:  # noqa: ARG002 - for those that know
-        """Return up to which position a journal's records are stored for good; None if all are.
-
-        For tools that take records and store them later. What is not settled stays in the journal,
-        and comes again after a failure or a crash.
-
-        Raises:
-            Unavailable: If the tool cannot be asked now.
-        """
-        return None
-
-    @abstractmethod
-    def read_run(self, id: str) -> RunRecord:
-        """Read one run as the tool has it.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-
-    @abstractmethod
-    def scan_runs(
-        self, experiment: str | None, where: Filter | None, order: Sequence[Order] = ()
-    ) -> Iterator[RunRecord]:
-        """Yield runs, a page at a time: at least those that match, and no deleted one.
-
-        Args:
-            experiment: Only runs of this experiment.
-            where: A filter to push down as far as the tool can; the caller applies all of it again.
-            order: The order to yield them in where `sorts` says so; else the latest comes first.
-        """
-
-    def sorts(self, order: Sequence[Order]) -> bool:
-        """Tell whether `scan_runs` yields runs in this order, as `filters.ordered` would."""
-        return not order
-
-    @abstractmethod
-    def read_metric_history(
-        self, id: str, key: str, max_points: int | None = None
-    ) -> MetricHistory:
-        """Read the values of one metric, in the order logged.
-
-        With `max_points` the tool may leave points out, as `thinning` does; the caller thins again.
-
-        Raises:
-            NotFound: If there is no such run, or it has no such metric.
-        """
-
-    @abstractmethod
-    def list_experiments(self) -> list[Experiment]:
-        """List the experiments, by name."""
-
-    def write_experiment(self, name: str, description: str) -> None:  # noqa: ARG002 - for some
-        """Describe an experiment, which is made if it is not there yet."""
-        raise self._lack("experiments")
-
-    def remove_experiment(self, name: str) -> None:  # noqa: ARG002 - for some
-        """Delete an experiment with its runs.
-
-        Raises:
-            NotFound: If there is no such experiment.
-        """
-        raise self._lack("experiments")
-
-    def find_artifact(self, name: str, alias: str, experiment: str) -> ArtifactUse | None:
-        """Find the newest artifact of an experiment that was logged by a name, with an alias.
-
-        Args:
-            name: A file, or a folder that was logged as one.
-            alias: ``"latest"`` is whatever was logged last.
-            experiment: Where to look.
-        """
-        found: tuple[datetime, ArtifactUse] | None = None
-        for run in self.scan_runs(experiment, None):
-            files = tuple(
-                each
-                for each in self.read_artifacts(run.id)
-                if each.logged_as == name and (alias == "latest" or alias in each.aliases)
-            )
-            at = max((each.logged_at for each in files if each.logged_at), default=None)
-            if at is not None and (found is None or at > found[0]):
-                found = at, ArtifactUse(run_id=run.id, name=name, alias=alias, files=files)
-        return found[1] if found else None
-
-    @abstractmethod
-    def read_artifacts(self, id: str) -> list[Artifact]:
-        """List the files of a run, by name.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-
-    @abstractmethod
-    def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
-        """Write the bytes of one artifact to a new file, whose folder exists."""
-
-    @abstractmethod
-    def remove_run(self, id: str) -> None:
-        """Delete a run.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-
-    def unread_keys(self, id: str) -> tuple[str, ...]:  # noqa: ARG002 - for those that have some
-        """Return the keys of a foreign run whose values cannot be read here.
-
-        Such as texts and histograms of a W&B history, which are no metrics.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-        return ()
-
-    @property
-    def place(self) -> Path | None:
-        """The file or folder that is there as soon as there are runs; None of a server."""
-        return None
-
-    @property
-    def reuses_ids(self) -> bool:
-        """Whether the id of a run that was deleted can be given to another one."""
-        return True
-
-    def run_url(self, id: str) -> str | None:  # noqa: ARG002 - for those that have pages
-        """Return the address of a run's page, or None where there is none to show."""
-        return None
-
-    # What users call.
 
     def start_run(
         self,
@@ -337,27 +159,20 @@ class Tracker(Tool):
         if found is not None:
             experiment, name, parent = found.experiment, found.name, found.parent_id
         own_id = run_id or uuid.uuid4().hex
-        parent_id = parent.id if isinstance(parent, Run) else parent
-        clean = self.context.redactor.text
-        start = Started(
-            position=0,
-            time_ms=0,
-            name=clean(check_label("run", own_id[:8] if name is None else name)),
-            experiment=clean(
-                check_label("experiment", "default" if experiment is None else experiment)
-            ),
-            parent_id=None if parent_id is None else check_run_id(parent_id),
-            owner=this_process(),
+        start = _started(
+            self.context.redactor.text,
+            name=own_id[:8] if name is None else name,
+            experiment="default" if experiment is None else experiment,
+            parent_id=parent.id if isinstance(parent, Run) else parent,
             resumed=found is not None,
-            group=None if group is None else clean(check_label("group", group)),
-            job_type=None if job_type is None else clean(check_label("job type", job_type)),
-            notes=clean(check_text("Notes", notes)),
+            group=group,
+            job_type=job_type,
+            notes=notes,
         )
-        run = (
-            SilentRun(self, own_id, start)
-            if silent
-            else Run(self, own_id, start, self._outbox(), resumed=found)
-        )
+        if silent:
+            run: Run = SilentRun(self, own_id, start)
+        else:
+            run = _opened(self, own_id, start, self._outbox(), found)
         try:
             if params:
                 run.log_params(params)
@@ -367,76 +182,6 @@ class Tracker(Tool):
             run.finish("failed", timeout_s=0)
             raise
         return run
-
-    def get_run(self, id: str) -> RunRecord:
-        """Read a run back. What this process has logged to it is delivered first.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-        self._catch_up(id)
-        return _judged(self.read_run(id))
-
-    def search_runs(
-        self,
-        where: str = "",
-        experiment: str | None = None,
-        *,
-        order_by: str | Sequence[str] = (),
-        limit: int | None = 100,
-        offset: int = 0,
-    ) -> RunList:
-        """Find runs, the latest first unless `order_by` says otherwise.
-
-        Args:
-            where: A filter such as ``metrics.loss < 0.1 and params.model = 'cnn'``; see
-                `mlopskit.filters`.
-            experiment: Only runs of this experiment.
-            order_by: Such as ``"metrics.loss desc"``; runs without the value come last.
-            limit: At most so many; None for all. `RunList.truncated` says whether there are more.
-            offset: Leave out so many first, to go on where a truncated answer ended.
-
-        Raises:
-            InvalidInput: If the filter or the order cannot be read, with the column of the error.
-        """
-        question = filters.parse(where)
-        order = filters.parse_order([order_by] if isinstance(order_by, str) else order_by)
-        for what, number in (("limit", limit), ("offset", offset)):
-            if number is not None and number < 0:
-                raise InvalidInput(f"The {what} is {number}; it must be 0 or more.")
-        self._catch_up(None)
-        matching: Iterator[RunRecord] = map(_judged, self.scan_runs(experiment, question, order))
-        if question is not None:
-            matching = (run for run in matching if filters.matches(question, run))
-        if not self.sorts(order):
-            matching = iter(filters.ordered(matching, order))
-        matching = islice(matching, offset, None)
-        found = RunList(islice(matching, limit))
-        found.truncated = limit is not None and next(matching, None) is not None
-        if found.truncated:
-            logger.info("More than %d runs match; limit=None returns all of them.", limit)
-        return found
-
-    def get_metric_history(
-        self, id: str, key: str, *, max_points: int | None = None
-    ) -> MetricHistory:
-        """Read the values of one metric, in the order logged.
-
-        Args:
-            id: The run.
-            key: The metric.
-            max_points: Leave out points that a plot of that many would not show; the first, the
-                last and every extreme stay. None for every value that was logged.
-
-        Raises:
-            NotFound: If there is no such run, or it has no such metric.
-            InvalidInput: If `max_points` is less than 4.
-        """
-        if max_points is not None and max_points < 4:
-            raise InvalidInput(f"max_points is {max_points}; a plot needs 4 at least.")
-        self._catch_up(id)
-        history = self.read_metric_history(id, key, max_points)
-        return history if max_points is None else thinned(history, max_points)
 
     def describe_experiment(self, name: str, description: str) -> None:
         """Write what an experiment is about. It is made if it is not there yet.
@@ -465,97 +210,6 @@ class Tracker(Tool):
         self._catch_up(None)
         self.remove_experiment(name)
 
-    def list_artifacts(self, id: str) -> list[Artifact]:
-        """List the files of a run, by name.
-
-        Raises:
-            NotFound: If there is no such run.
-        """
-        self._catch_up(id)
-        return self.read_artifacts(id)
-
-    def get_artifact(self, ref: str, experiment: str = "default") -> ArtifactUse:
-        """Find an artifact: a file, or all files of a folder that was logged as one.
-
-        Args:
-            ref: ``"<name>"``, ``"<name>:<alias>"`` for the newest of an experiment, or
-                ``"<run id>/<name>"`` for the one of a run.
-            experiment: Where to look by name.
-
-        Raises:
-            NotFound: If there is none.
-            Unsupported: If the backend cannot find artifacts by name.
-        """
-        head, _, rest = ref.partition("/")
-        if len(head) == RUN_ID_LENGTH and rest and head.isalnum():
-            files = [each for each in self.list_artifacts(head) if rest in (each.name, _root(each))]
-            if not files:
-                raise NotFound("artifact", ref, {_root(a) for a in self.list_artifacts(head)})
-            return ArtifactUse(run_id=head, name=rest, files=tuple(files))
-        self.capabilities.require(["artifact_inputs"])
-        name, _, alias = ref.partition(":")
-        self._catch_up(None)
-        found = self.find_artifact(name, alias or "latest", experiment)
-        if found is None:
-            raise NotFound(f"artifact of experiment {experiment!r}", ref)
-        return found
-
-    def download_artifact(
-        self, id: str, name: str, dst: Path | str, *, progress: bool = False
-    ) -> Path:
-        """Write a file of a run, or all files of a folder, into `dst` under its name.
-
-        Remote data is fetched from where it lies.
-
-        Args:
-            id: The run.
-            name: The file or the folder.
-            dst: A folder, which is made.
-            progress: Show a bar of the bytes, file by file, on a terminal or in a notebook.
-
-        Returns:
-            The path of the file or the folder.
-
-        Raises:
-            NotFound: If there is no such run or artifact.
-            IntegrityError: If the bytes are no longer those that were logged.
-        """
-        from pathlib import Path  # noqa: PLC0415 - annotations aside, only this method needs it
-
-        from mlopskit.tracking.progress import bar  # noqa: PLC0415 - as does only this one
-
-        artifacts = self.list_artifacts(id)
-        files = [each for each in artifacts if name in (each.name, _root(each))]
-        if not files:
-            raise NotFound("artifact", name, (each.name for each in artifacts))
-        total = sum(each.size for each in files)
-        with bar("bytes", asked=progress, sizes=True) as shown:
-            done = 0
-            for each in files:
-                shown.at(done, total, each.name)
-                self.fetch_artifact(id, each, Path(dst, check_path("artifact", each.name)))
-                done += each.size
-            shown.at(done, total)
-        return Path(dst, name)
-
-    def fetch_artifact(self, id: str, artifact: Artifact, path: Path) -> None:
-        """Write one file that `list_artifacts` told to a path, whose folder is made.
-
-        Raises:
-            NotFound: If it is no longer there.
-            IntegrityError: If the bytes are no longer those that were logged.
-        """
-        make_private_folder(path.parent)
-        if artifact.uri is not None:
-            fetch(artifact.uri, path, digest=artifact.digest)
-            return
-        self.copy_artifact(id, artifact, path)
-        if artifact.digest and (digest := digest_of(path)) != artifact.digest:
-            path.unlink()
-            raise IntegrityError(
-                f"The artifact {artifact.name!r} of run {id}", artifact.digest, digest
-            )
-
     def delete_run(self, id: str) -> None:
         """Delete a run, with its metrics and files.
 
@@ -563,8 +217,7 @@ class Tracker(Tool):
             NotFound: If there is no such run.
             Conflict: If this process still logs to it.
         """
-        if (box := self._boxes.get(os.getpid())) is not None and id in box.runs():
-            raise Conflict(f"Run {id} is still open here. Finish it before you delete it.")
+        self._check_closed(id)
         self.remove_run(id)
 
     def sync(self) -> SyncReport:
@@ -587,20 +240,33 @@ class Tracker(Tool):
                 if not place.exists():
                     raise NotFound("store of runs", str(place))
 
-    def take_over(self, run_id: str, owner: str, fill: Callable[[Journal], None]) -> SyncReport:
+    def take_over(
+        self,
+        run_id: str,
+        owner: str,
+        fill: Callable[[Journal], None],
+        *,
+        replaces: str = "",
+    ) -> SyncReport:
         """Store a run that was written elsewhere: all of its records, or none.
 
         Args:
-            run_id: Its id, of 32 hexadecimal digits, which is not taken.
+            run_id: Its id, of 32 hexadecimal digits, which is not taken unless it is replaced.
             owner: The process that wrote it.
             fill: Appends its records to a journal that nobody else sees yet, as `replay.raws`
                 yields them, and puts the bytes of its files there.
+            replaces: The id of a run to delete as soon as the new one is kept here to its end. A
+                process that dies in between leaves that to the next sync.
 
         Raises:
+            Conflict: If the run is to be replaced, and this process still logs to it.
             InvalidName: If the id is none.
             StorageError: If the records cannot be written; then nothing is stored.
         """
-        return self._outbox().post(check_run_id(run_id), owner, fill)
+        box = self._outbox()
+        if replaces:
+            self._check_closed(replaces)
+        return box.post(check_run_id(run_id), owner, fill, replaces=replaces)
 
     def close(self) -> None:
         """Deliver what is pending, within the flush timeout, and stop. Closing twice is fine."""
@@ -611,6 +277,10 @@ class Tracker(Tool):
     def sinks(self) -> Sequence[Tracker]:
         """Return the trackers that records are written to: this one, unless it fans out."""
         return (self,)
+
+    def _check_closed(self, id: str) -> None:
+        if (box := self._boxes.get(os.getpid())) is not None and id in box.runs():
+            raise Conflict(f"Run {id} is still open here. Finish it before you delete it.")
 
     def _outbox(self) -> Outbox:
         pid = os.getpid()
@@ -632,10 +302,6 @@ class Tracker(Tool):
         if box is not None:
             with suppress(MlopskitError):
                 box.flush(id, self.flush_timeout_s, only=self.sinks()[0].target)
-
-    def _lack(self, capability: str) -> Unsupported:
-        reason = self.capabilities[capability].note
-        return Unsupported(self.domain, self.capabilities.backend, capability, reason)
 
     def _taken(self, run_id: str | None, *, resume: bool) -> RunRecord | None:
         if run_id is None:
@@ -659,11 +325,38 @@ class Tracker(Tool):
         return found
 
 
-def _root(artifact: Artifact) -> str:
-    return artifact.logged_as or artifact.name
+def _started(
+    clean: Callable[[str], str],
+    *,
+    name: str,
+    experiment: str,
+    parent_id: str | None,
+    resumed: bool,
+    group: str | None,
+    job_type: str | None,
+    notes: str,
+) -> Started:
+    """Return what is said of a run when it begins, checked and without secrets."""
+    return Started(
+        position=0,
+        time_ms=0,
+        name=clean(check_label("run", name)),
+        experiment=clean(check_label("experiment", experiment)),
+        parent_id=None if parent_id is None else check_run_id(parent_id),
+        owner=this_process(),
+        resumed=resumed,
+        group=None if group is None else clean(check_label("group", group)),
+        job_type=None if job_type is None else clean(check_label("job type", job_type)),
+        notes=clean(check_text("Notes", notes)),
+    )
 
 
-def _judged(record: RunRecord) -> RunRecord:
-    if record.status == "running" and is_lost(record.owner, record.heartbeat_at, datetime.now(UTC)):
-        return record.model_copy(update={"status": "lost"})
-    return record
+def _opened(
+    tracker: Tracker, id: str, start: Started, box: Outbox, resumed: RunRecord | None
+) -> Run:
+    """Return the handle of a run; where it cannot begin, nothing stays behind."""
+    try:
+        return Run(tracker, id, start, box, resumed=resumed)
+    except BaseException:
+        box.forsake(id)
+        raise

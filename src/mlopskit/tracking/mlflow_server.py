@@ -32,3 +32,40 @@ def translated(target: str, id: str = "") -> Iterator[None]:
     """
     with mlflow_stores.translated(target, "run", id):
         yield
+
+
+def tells_the_same(one: MlflowClient, other: MlflowClient) -> bool:
+    """Tell whether two addresses lead to one store, by what is told there: a bystander changes none.
+
+    MLflow gives an experiment its number and the millisecond of its making, and a run an id that no
+    other run has. What is made between the questions does not matter: the first is asked twice.
+    """
+    for told in (_experiments, _runs):
+        first, second, last = told(one), told(other), told(one)
+        if not first <= second <= last:
+            return False
+    return True
+
+
+def _experiments(client: MlflowClient) -> set[tuple[object, ...]]:
+    found: set[tuple[object, ...]] = set()
+    token = None
+    while True:
+        page = client.search_experiments(ViewType.ALL, max_results=PAGE, page_token=token)
+        found |= {(each.experiment_id, each.creation_time) for each in page}
+        token = page.token
+        if not token:
+            return found
+
+
+def _runs(client: MlflowClient) -> set[tuple[object, ...]]:
+    ids = sorted({str(id) for id, _ in _experiments(client)})
+    found: set[tuple[object, ...]] = set()
+    token = None
+    while ids:
+        page = client.search_runs(ids, "", ViewType.ALL, PAGE, ["attributes.start_time ASC"], token)
+        found |= {(each.info.run_id, each.info.artifact_uri) for each in page}
+        token = page.token
+        if not token:
+            break
+    return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlopskit.errors import MlopskitError
 from mlopskit.storage import Blobs, disk_errors, make_private_folder
 from mlopskit.tracking.entities import ArtifactLogged
-from mlopskit.tracking.journal import Reader
+from mlopskit.tracking.journal_reader import Reader
 from mlopskit.tracking.records import decoded
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlopskit.tracking.entities import Record
-    from mlopskit.tracking.journal import Damage
+    from mlopskit.tracking.journal_reader import Damage
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ class Place:
         self._files = Blobs(path / "files")
         self._mark = sha256(target.encode()).hexdigest()[:12]
         self._cursor = path / f"{self._mark}.cursor"
+        self._way = path / f"{self._mark}.way"
         self.reader = Reader(path, self._stored())
         # The reader is ahead of this while a batch is on its way.
         self.reached = self.reader.offset
@@ -99,6 +100,20 @@ class Place:
             finally:
                 os.close(fd)
         return True
+
+    @property
+    def has_way(self) -> bool:
+        """Whether the run that this journal replaces is gone, or was begun anew."""
+        return self.reached > 0 or self._way.exists()
+
+    def made_way(self) -> None:
+        """Remember that the run which this journal replaces is gone.
+
+        Raises:
+            StorageError: If it cannot be remembered; then nothing is delivered.
+        """
+        with disk_errors(self._way):
+            os.close(os.open(self._way, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def count(self, records: Sequence[Record]) -> None:
         """Count what was written, once however often it comes."""

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 import os
 import sys
+from html import escape
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import InvalidInput, NotFound, ParamConflict
+from mlopskit.tracking.entities import ArtifactUse
 from mlopskit.tracking.run import Run
-from mlopskit.tracking.values import check_params, check_step, check_tags, check_text, number
+from mlopskit.tracking.values import (
+    check_params,
+    check_step,
+    check_tags,
+    check_text,
+    number,
+    same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +31,6 @@ if TYPE_CHECKING:
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.entities import (
         Artifact,
-        ArtifactUse,
         Dataset,
         DeliveryStatus,
         Started,
@@ -93,6 +101,7 @@ class SilentRun(Run):
         self._tracker = tracker
         self._redactor = tracker.context.redactor
         self._watches = {}
+        self._params = {}
         self._finished = False
 
     @property
@@ -113,10 +122,14 @@ class SilentRun(Run):
             check_step(step)
         self._check_open()
 
-    def log_params(self, params: Mapping[str, Any], *, overwrite: bool = False) -> None:  # noqa: ARG002 - as of a run
-        """Check them."""
-        check_params(params)
+    def log_params(self, params: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Check them, also against what this rank logged before."""
+        checked = self._redactor.value(check_params(params))
         self._check_open()
+        for key, value in checked.items():
+            if not overwrite and key in self._params and not same(self._params[key], value):
+                raise ParamConflict(key, self._params[key], value)
+        self._params.update(checked)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Check them."""
@@ -154,6 +167,18 @@ class SilentRun(Run):
     def _refer(self, artifact: Artifact) -> Artifact:
         self._check_open()
         return artifact
+
+    def use_artifact(self, ref: str | ArtifactUse, experiment: str | None = None) -> ArtifactUse:
+        """Return what it is. One that is not there may be on its way from rank 0, and is no use."""
+        try:
+            return super().use_artifact(ref, experiment)
+        except NotFound:
+            self._check_open()
+            return ArtifactUse(run_id=self.id, name=str(ref))
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook why there is nothing to see."""
+        return f"<p>Run {escape(self.id)} is logged by rank 0; this is rank {this_rank()}.</p>"
 
     def _used(self, use: ArtifactUse) -> None:  # noqa: ARG002 - as of a run
         self._check_open()

@@ -9,7 +9,6 @@ import logging
 import os
 import time
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -22,7 +21,7 @@ from mlopskit.errors import (
     Unavailable,
 )
 from mlopskit.names import check_label, check_path
-from mlopskit.tracking import alerts, exits, records
+from mlopskit.tracking import alerts, exits, records, within
 from mlopskit.tracking.contents import Contents, check_aliases, plain_metadata
 from mlopskit.tracking.entities import Artifact, DeliveryStatus, RunRecord
 from mlopskit.tracking.report import run_html
@@ -52,14 +51,6 @@ if TYPE_CHECKING:
     from mlopskit.tracking.outbox import Outbox
 
 logger = logging.getLogger(__name__)
-
-# The runs whose blocks the code stands in, the innermost last.
-_within: ContextVar[tuple[Run, ...]] = ContextVar("mlopskit_within", default=())
-
-
-def current_run() -> Run | None:
-    """Return the run in whose ``with`` block the caller stands; None outside of any."""
-    return next((run for run in reversed(_within.get()) if not run._finished), None)
 
 
 class Run(Contents):
@@ -121,6 +112,11 @@ class Run(Contents):
     def patience_s(self) -> float:
         """How long `flush` and `finish` wait for the backends, in seconds."""
         return self._tracker.flush_timeout_s
+
+    @property
+    def finished(self) -> bool:
+        """Whether it takes no more."""
+        return self._finished
 
     @property
     def url(self) -> str | None:
@@ -298,7 +294,7 @@ class Run(Contents):
             self._tell(status)
 
     def __enter__(self) -> Self:
-        _within.set((*_within.get(), self))
+        within.enter(self)
         return self
 
     def __exit__(
@@ -307,7 +303,7 @@ class Run(Contents):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        _within.set(tuple(run for run in _within.get() if run is not self))
+        within.leave(self)
         self.finish(status_of(error))
 
     def __repr__(self) -> str:

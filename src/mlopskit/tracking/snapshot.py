@@ -153,10 +153,13 @@ def _points(history: MetricHistory) -> str:
 
 
 def _ordered(history: MetricHistory) -> list[tuple[int, int, Number]]:
-    """Return (time, step, value) by time and step, which is how backends know the order."""
+    """Return (time, step, value) by time and step, which is how backends know the order.
+
+    MLflow has none for points that share both.
+    """
     columns = (history.timestamps, history.steps, history.values)
     plain = (each.tolist() if hasattr(each, "tolist") else list(each) for each in columns)
-    return sorted(zip(*plain, strict=True), key=lambda point: point[:2])
+    return sorted(zip(*plain, strict=True), key=lambda point: (*point[:2], repr(point[2])))
 
 
 def _point(point: tuple[int, int, Number]) -> str:

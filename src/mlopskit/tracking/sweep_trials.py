@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.tracking.values import check_step, number
+from mlopskit.tracking.within import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -137,7 +138,8 @@ def attempt(
         pruned: The exceptions that say that the trial was given up.
     """
     try:
-        returned = objective(trial)
+        with within(trial.run):  # What logs by itself, such as autologging, logs there.
+            returned = objective(trial)
     except pruned:
         return Outcome("pruned")
     except TrialFailed as exc:

@@ -21,6 +21,7 @@ from mlopskit.names import check_label
 from mlopskit.storage import make_private_folder
 from mlopskit.tracking import sweep_search
 from mlopskit.tracking.progress import bar
+from mlopskit.tracking.ranks import several, this_rank
 from mlopskit.tracking.sweep_methods import (
     Hyperband,
     MedianPruning,
@@ -123,7 +124,8 @@ def run_sweep(
         progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
-        InvalidInput: If the space or an option cannot be taken; the message names it.
+        InvalidInput: If the space or an option cannot be taken, or the program has several ranks;
+            the message names it.
         MissingDependency: If Optuna is not installed.
         Conflict: If the sweep of that name searches otherwise, runs in another process, or must not
             be taken up.
@@ -132,6 +134,11 @@ def run_sweep(
         raise InvalidInput(
             f"The objective is {objective!r}; it has to be a function that takes a Trial and "
             "returns a number."
+        )
+    if several() and tracker.ranks == "first":
+        raise InvalidInput(
+            f"A sweep runs in one process, and this is rank {this_rank()} of several; only the "
+            "first one logs. Sweep in a program of its own, whose objective starts the ranks."
         )
     with warnings.catch_warnings():
         # The bars of Optuna's own, which are not used here, miss a package of notebooks.

@@ -3,7 +3,7 @@
 A run of ours is one run of W&B's with our id. The project is the tracker's; the experiment is kept
 in the run's config. Steps may come in any order: W&B's own step only counts rows, and
 ``_mk/step`` is the axis of its charts. What W&B cannot hold is kept beside what it shows: see
-`wandb_layout`. Offline runs are read back from their files by `wandb_files`.
+`wandb_layout`. Offline runs are read back from their files by `wandb_folders`.
 """
 
 from __future__ import annotations

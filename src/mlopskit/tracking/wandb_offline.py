@@ -23,15 +23,17 @@ from mlopskit.storage import Blobs, disk_errors, make_private_folder, sync_folde
 from mlopskit.tracking import wandb_artifacts, wandb_kept
 from mlopskit.tracking import wandb_layout as layout
 from mlopskit.tracking.entities import Artifact
-from mlopskit.tracking.wandb_files import OfflineRun, RunFile, by_id, find_runs
+from mlopskit.tracking.wandb_folders import by_id, find_runs
+from mlopskit.tracking.wandb_log import RunFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mlopskit.filters import Filter
     from mlopskit.tracking.entities import MetricHistory, RunRecord
-    from mlopskit.tracking.wandb_files import LoggedArtifact
     from mlopskit.tracking.wandb_kept import Kept
+    from mlopskit.tracking.wandb_logged_artifacts import LoggedArtifact
+    from mlopskit.tracking.wandb_offline_run import OfflineRun
     from mlopskit.tracking.wandb_writer import Open
 
 MARKED: Final = layout.MARK.encode()

@@ -92,7 +92,7 @@ def _patch(
         def logged(*args: Any, **kwargs: Any) -> Any:
             outer = sessions.open
             with sessions.training(f"{module.__name__}.train") as session:
-                seen = session or (outer if outer and outer.takes_rounds else None)
+                seen = session or (outer if outer and outer.one else None)
                 if seen is None:
                     return train(*args, **kwargs)
                 if session is not None:

@@ -23,6 +23,8 @@ def patch(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
     def make(fit: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fit)
         def logged(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if _logs_itself(kwargs.get("callbacks")):
+                return fit(self, *args, **kwargs)
             with sessions.training(type(self).__name__) as session:
                 if session is None or session.run is None:
                     return fit(self, *args, **kwargs)
@@ -41,6 +43,15 @@ def patch(module: ModuleType, sessions: Sessions, patches: Patches) -> None:
         return logged
 
     patches.replace(module.Model, "fit", make)
+
+
+def _logs_itself(callbacks: Any) -> bool:
+    """Tell whether a fit is logged by the callback of `mlopskit.integrations.keras` already."""
+    from mlopskit.integrations.keras import MlopskitCallback  # noqa: PLC0415 - Keras is there now
+
+    listed = getattr(callbacks, "callbacks", callbacks)  # A `CallbackList` has some.
+    given = listed if isinstance(listed, list | tuple) else [listed]
+    return any(isinstance(each, MlopskitCallback) for each in given)
 
 
 def _walled(session: Session) -> Any:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mlopskit.integrations.held import HeldRun
 from mlopskit.integrations.plain import plain
 from mlopskit.tracking.ranks import this_rank
-from mlopskit.tracking.run import current_run, status_of
+from mlopskit.tracking.run import status_of
+from mlopskit.tracking.within import current_run, only_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,30 +37,38 @@ class Options:
 
 
 class Sessions:
-    """The trainings of this process that are logged, one at a time.
+    """The trainings of this process that are logged.
 
     A training inside another one (a search that fits candidates, a pipeline that fits its steps) is
-    a part of it, and so is one in another thread meanwhile: they make no run.
+    a part of it, and so is one in another thread meanwhile that stands in no run's block: they make
+    no run.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self._lock = threading.Lock()
-        self.open: Session | None = None
+        self._open: dict[int, Session] = {}
+        self._said: set[type[Exception]] = set()
+
+    @property
+    def open(self) -> Session | None:
+        """The training that is logged in this thread."""
+        return self._open.get(threading.get_ident())
 
     @contextmanager
     def training(self, what: str) -> Iterator[Session | None]:
         """Log what is trained in the block; None where it is a part of another training."""
+        thread = threading.get_ident()
         with self._lock:
-            mine = self.open is None and this_rank() == 0
-            session = Session(self.options, what) if mine else None
+            part = thread in self._open or (self._open and current_run() is None)
+            session = None if part or this_rank() else Session(self.options, what)
             if session is not None:
-                self.open = session
+                self._open[thread] = session
         if session is None:
             yield None
             return
         try:
-            with session.wall("begin a run"):
+            with session.wall("begin a run", said=self._said):
                 session.begin()
             try:
                 yield session
@@ -71,7 +80,7 @@ class Sessions:
                 session.end(None)
         finally:
             with self._lock:
-                self.open = None
+                del self._open[thread]
 
 
 class Session:
@@ -88,16 +97,13 @@ class Session:
         self._held: HeldRun | None = None
         self._run: Run | None = None
         self._told = False
-        self._thread = threading.get_ident()
-
-    @property
-    def takes_rounds(self) -> bool:
-        """Whether the rounds of a training inside it, in this thread, belong to it."""
-        return self.one and self._thread == threading.get_ident()
 
     def begin(self) -> None:
-        """Log to the run that is open here, or open one."""
-        self._run = current_run()
+        """Log to the run in whose block the code stands, or open one.
+
+        In a thread that stands in none, it is the one run in whose block another thread stands.
+        """
+        self._run = current_run() or only_run()
         if self._run is None:
             self._held = HeldRun(self.options.to, {})
             self._run = self._held.open(name=self.what)
@@ -117,13 +123,22 @@ class Session:
         return self._run
 
     @contextmanager
-    def wall(self, what: str) -> Iterator[None]:
-        """Let no error of logging through: it is told once, unless that is not wanted either."""
+    def wall(self, what: str, *, said: set[type[Exception]] | None = None) -> Iterator[None]:
+        """Let no error of logging through: it is told once, unless that is not wanted either.
+
+        Args:
+            what: What is tried.
+            said: What has failed in earlier trainings, and is not told again; it grows.
+        """
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - training goes on, whatever happens to its log
-            if not self._told and not self.options.silent:
-                logger.warning("Autologging of %s could not %s: %s", self.what, what, exc)
+            again = said is not None and type(exc) in said
+            if not self._told and not again and not self.options.silent:
+                more = "" if said is None else " Nothing of it is logged; this is told once."
+                logger.warning("Autologging of %s could not %s: %s%s", self.what, what, exc, more)
+            if said is not None:
+                said.add(type(exc))
             self._told = True
 
     def params(self, values: Any) -> None:
@@ -162,24 +177,13 @@ class Session:
             with self.wall("infer the signature"):
                 example = features if isinstance(features, dict) else features[:EXAMPLE_ROWS]
                 signature = infer_signature(example, predict(example))
-        given = _table(example) if self.options.log_input_examples and example is not None else None
+        given = example if self.options.log_input_examples else None
         self._run.log_model(model, "model", signature=signature, input_example=given)
 
     def end(self, error: BaseException | None) -> None:
         """End the run, if it was opened here."""
         if self._held is not None:
             self._held.end(status_of(error))
-
-
-def _table(rows: Any) -> Any:
-    """Return an array of rows as columns ``x0``, ``x1`` and so on; a frame is a table already."""
-    if isinstance(rows, dict):
-        return {name: column.tolist() for name, column in rows.items()}
-    if hasattr(rows, "columns") or not hasattr(rows, "tolist"):
-        return rows
-    if rows.ndim == 1:
-        return {"x0": rows.tolist()}
-    return {f"x{at}": rows[:, at].tolist() for at in range(rows.shape[1])}
 
 
 def _is_number(value: Any) -> bool:

@@ -9,6 +9,9 @@ from mlopskit.errors import InvalidInput
 from mlopskit.integrations.autolog import boosting_door, keras_door, sklearn_door, torch_door
 from mlopskit.integrations.autolog.patches import AfterImport, Patches
 from mlopskit.integrations.autolog.session import Options, Session, Sessions
+from mlopskit.kit import open_tracker
+from mlopskit.tracking.base import Tracker
+from mlopskit.tracking.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,11 +92,15 @@ def autolog(
 
     Raises:
         InvalidInput: If a framework is none of `FRAMEWORKS`.
+        ConfigError: If there is no such tracker as `to`, or as is configured; autologging is then
+            as it was before.
     """
     wanted = [frameworks] if isinstance(frameworks, str) else list(frameworks or FRAMEWORKS)
     unknown: list[Any] = [each for each in wanted if each not in FRAMEWORKS]
     if unknown:
         raise InvalidInput(f"{unknown[0]!r} is none of the frameworks {', '.join(FRAMEWORKS)}.")
+    if not off and not isinstance(to, Tracker | Run):
+        open_tracker(to).close()  # A training would only warn of it.
     with _lock:
         while _on:
             _on.pop().off()

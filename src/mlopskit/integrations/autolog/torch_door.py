@@ -9,7 +9,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlopskit.tracking.run import current_run
+from mlopskit.tracking.within import current_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,6 +43,17 @@ def mappings_in(value: Any) -> Iterator[dict[str, Any]]:
             waiting += item
 
 
+def numbers_in(value: Any) -> Iterator[int]:
+    """Yield every whole number in a JSON value but those in mappings, itself included."""
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, int) and not isinstance(item, bool):
+            yield item
+        elif isinstance(item, list):
+            waiting += item
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidModel, MissingDependency
+from mlopskit.registry.flavors.json_files import read_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,25 @@ ASIDE: Final = "estimator.json"
 # The only classes that a file can name.
 CLASSES: Final = ("Booster", "LGBMClassifier", "LGBMRegressor", "LGBMRanker")
 MOST_BYTES: Final = 2 << 30
-_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*([eE][+-]?\d+)?|inf|nan)\Z")
+# A deeper tree overruns the stack when it is explained.
+DEEPEST: Final = 1024
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*([eE][+-]?[0-9]+)?|inf|nan)\Z")
 _KEYS: Final = re.compile(r"[a-z_0-9]+\Z")
+_HEAD: Final = (
+    *("version", "num_class", "num_tree_per_iteration", "label_index", "max_feature_idx"),
+    *("objective", "average_output", "feature_names", "monotone_constraints", "feature_infos"),
+    "tree_sizes",
+)
+_FLAGS: Final = ("average_output",)
+_COUNTS: Final = ("num_class", "num_tree_per_iteration", "label_index", "max_feature_idx")
+_COUNT: Final = re.compile(r"-?[0-9]{1,9}\Z")
+_INFO: Final = re.compile(r"(none|\[[-+.0-9a-z]+:[-+.0-9a-z]+\]|-?[0-9]+(:-?[0-9]+)*)\Z")
+_WORD: Final = re.compile(r"[a-z_0-9]+\Z")
+_SETTING: Final = re.compile(r"[a-z_0-9]+(:[-+.0-9a-z]+)?\Z")
+_PARAMETER: Final = re.compile(r"\[[A-Za-z_0-9]+: .*\]\Z")
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+_NO_OBJECTIVE: Final = ("none", "null", "custom", "na")
+_MOST_LINES: Final = 21
 _LEAVES: Final = ("leaf_value", "leaf_weight", "leaf_count")
 _INNER: Final = (
     *("split_feature", "split_gain", "threshold", "decision_type", "left_child", "right_child"),
@@ -59,7 +77,7 @@ def save(model: Any, folder: Path, example: Any = None) -> None:  # noqa: ARG001
     booster = model if kind == "Booster" else model.booster_
     text = booster.model_to_string(num_iteration=-1)
     _check(text, f"the {kind}")
-    (folder / FILE).write_text(text)
+    (folder / FILE).write_text(text, encoding="utf-8")
     if kind != "Booster":
         labels = getattr(model, "classes_", None)
         kept = {"class": kind, "classes": None if labels is None else labels.tolist()}
@@ -77,9 +95,8 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:  # noqa: ARG001 - t
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InvalidModel(f"{label} is larger than {MOST_BYTES} bytes.")  # noqa: TRY301
-        text = path.read_text()
-        _check(text, label)
-        aside = json.loads((folder / ASIDE).read_text()) if len(names) == 2 else {}
+        text = _check(path.read_text(encoding="utf-8"), label)
+        aside = read_json(folder / ASIDE, label) if len(names) == 2 else {}
         kind, labels = aside.get("class", "Booster"), aside.get("classes")
     except InvalidModel:
         raise
@@ -117,30 +134,90 @@ def _estimator(library: Any, kind: str, booster: Any, labels: Any) -> Any:
     return model
 
 
-def _check(text: str, label: str) -> None:
-    head, *blocks = text.split("\nTree=")
-    top = dict(line.partition("=")[::2] for line in head.splitlines() if "=" in line)
-    features = int(top["max_feature_idx"]) + 1
-    per_step, groups = int(top["num_tree_per_iteration"]), int(top["num_class"])
-    sizes = [int(each) for each in top["tree_sizes"].split()] if "tree_sizes" in top else None
-    blocks[-1:] = [each.partition("\nend of trees")[0] for each in blocks[-1:]]
+def _check(text: str, label: str) -> str:
+    """Return the text anew, with nothing at its head but what was checked."""
+    whole, end, rest = text.partition("\nend of trees")
+    head, *blocks = whole.split("\nTree=")
+    top = _head(head, label)
+    features, groups = int(top["max_feature_idx"]) + 1, int(top["num_class"])
+    sizes = [int(each) for each in top["tree_sizes"].split()]
     sound = (
-        "\nend of trees" in text
+        end
         and 0 < features < 1 << 24
-        and per_step in (1, groups)
         and 0 < groups <= 65536
-        and len(blocks) % per_step == 0
-        and len(top["feature_names"].split()) == features
-        and len(top["feature_infos"].split()) == features
+        and int(top["num_tree_per_iteration"]) == groups
+        and len(blocks) % groups == 0
+        and (blocks or groups == 1)
+        and -1 <= int(top["label_index"]) <= features
+        and len(top["feature_names"].split(" ")) == features
+        and len(top["feature_infos"].split(" ")) == features
+        and all(_INFO.match(each) for each in top["feature_infos"].split(" "))
+        and len(top.get("monotone_constraints", " " * (features - 1)).split(" ")) == features
         # LightGBM seeks by these, and would read from the middle of a tree.
         and _sizes_are_sound(text, sizes, len(blocks))
     )
     if not sound or not all(_tree_is_sound(block, features) for block in blocks):
         raise InvalidModel(f"{label} holds a tree that leads outside itself.")
+    _check_objective(top.get("objective"), groups, label)
+    _check_parameters(rest, label)
+    lines = ["tree", *(_line(key, top[key]) for key in _HEAD if key in top)]
+    body = "".join(f"\nTree={block}" for block in blocks)
+    return "\n".join([*lines, ""]) + body + end + rest
 
 
-def _sizes_are_sound(text: str, sizes: list[int] | None, count: int) -> bool:
-    if sizes is None or len(sizes) != count:
+def _line(key: str, value: str) -> str:
+    return f"{key}={value}" if value or key not in _FLAGS else key
+
+
+def _head(head: str, label: str) -> dict[str, str]:
+    """Return the fields before the trees, each there once and without a second meaning."""
+    first, *lines = head.split("\n")
+    found: dict[str, str] = {}
+    for line in filter(None, lines):
+        key, equals, value = line.partition("=")
+        sound = key in _HEAD and key not in found and value == value.strip(" ")
+        if not sound or bool(equals) == (key in _FLAGS) or _CONTROL.search(value):
+            raise InvalidModel(f"{label} has a head with {line[:80]!r}.")
+        if key in _COUNTS and not _COUNT.match(value):
+            raise InvalidModel(f"{label} has a {key} of {value[:80]!r}.")
+        found[key] = value
+    if first != "tree":
+        raise InvalidModel(f"{label} begins with {first[:80]!r}.")
+    return found
+
+
+def _check_objective(objective: str | None, groups: int, label: str) -> None:
+    """Compare what turns scores into answers, in place, with how many scores there are."""
+    if objective is None:
+        return
+    name, *settings = objective.split(" ")
+    found = dict(each.split(":") for each in settings if ":" in each)
+    sound = len(found) == sum(":" in each for each in settings)
+    sound = sound and bool(_WORD.match(name)) and all(_SETTING.match(each) for each in settings)
+    if name in ("multiclass", "multiclassova"):
+        sound = sound and bool(_COUNT.match(found.get("num_class", "")))
+        sound = sound and int(found["num_class"]) == groups
+    else:
+        sound = sound and "num_class" not in found and (groups == 1 or name in _NO_OBJECTIVE)
+    if not sound:
+        raise InvalidModel(f"{label} has the objective {objective!r} for {groups} scores a row.")
+
+
+def _check_parameters(rest: str, label: str) -> None:
+    """Check the lines after the trees, of which LightGBM takes the values without looking."""
+    inside = False
+    for line in rest.split("\n"):
+        if _CONTROL.search(line):
+            raise InvalidModel(f"{label} ends with {line[:80]!r}.")
+        if line == "end of parameters":
+            return
+        if inside and line and not _PARAMETER.match(line):
+            raise InvalidModel(f"{label} has the parameter {line[:80]!r}.")
+        inside = inside or line == "parameters:"
+
+
+def _sizes_are_sound(text: str, sizes: list[int], count: int) -> bool:
+    if len(sizes) != count:
         return False
     raw = text.encode()
     at = raw.find(b"Tree=0\n") if count else 0
@@ -153,20 +230,27 @@ def _sizes_are_sound(text: str, sizes: list[int] | None, count: int) -> bool:
 
 def _tree_is_sound(block: str, features: int) -> bool:  # noqa: PLR0911
     found: dict[str, list[str]] = {}
-    for line in block.splitlines()[1:]:
-        if not line:
-            continue
+    lines = block.rstrip("\n").split("\n")[1:]
+    # LightGBM reads so many, and none after an empty one.
+    if not block.isascii() or len(lines) > _MOST_LINES:
+        return False
+    for line in lines:
         key, _, value = line.partition("=")
-        if not _KEYS.match(key) or key in found:
+        if not _KEYS.match(key) or key in found or _CONTROL.search(line):
             return False
         found[key] = value.split()
     if not all(_NUMBER.match(each) for values in found.values() for each in values):
         return False
+    if any(len(found.get(key, "x")) != 1 for key in ("num_leaves", "num_cat", "shrinkage")):
+        return False
     leaves, sets = int(found["num_leaves"][0]), int(found["num_cat"][0])
-    if leaves < 1 or len(found["leaf_value"]) != leaves or found.get("is_linear", ["0"]) != ["0"]:
+    linear = found.get("is_linear", ["0"])
+    if leaves < 1 or len(found["leaf_value"]) != leaves or linear not in (["0"], ["1"]):
+        return False
+    if linear == ["1"] and not _lines_are_sound(found, leaves, features):
         return False
     if leaves == 1:
-        return sets == 0
+        return sets == 0 and linear == ["0"]
     inner = leaves - 1
     if any(len(found.get(key, [])) not in (leaves, 0) for key in _LEAVES):
         return False
@@ -179,16 +263,28 @@ def _tree_is_sound(block: str, features: int) -> bool:  # noqa: PLR0911
     )
 
 
+def _lines_are_sound(found: Mapping[str, list[str]], leaves: int, features: int) -> bool:
+    """Check the line that each leaf of a linear tree holds."""
+    sizes = [int(each) for each in found["num_features"]]
+    used = [int(each) for each in found["leaf_features"]]
+    return (
+        len(found["leaf_const"]) == len(sizes) == leaves
+        and all(size >= 0 for size in sizes)
+        and sum(sizes) == len(used) == len(found["leaf_coeff"])
+        and all(0 <= each < features for each in used)
+    )
+
+
 def _children_are_sound(found: Mapping[str, list[str]], inner: int) -> bool:
     """Every inner node but the first, and every leaf, is the child of exactly one node."""
     children = [int(each) for key in ("left_child", "right_child") for each in found[key]]
     if sorted(children) != [*range(-inner - 1, 0), *range(1, inner)]:
         return False
-    reached, waiting = 0, [0]
-    while waiting:
-        at = waiting.pop()
-        reached += 1
-        waiting += [each for each in (children[at], children[at + inner]) if each > 0]
+    reached, depth, level = 0, 0, [0]
+    while level and depth < DEEPEST:
+        reached, depth = reached + len(level), depth + 1
+        both = (child for at in level for child in (children[at], children[at + inner]))
+        level = [child for child in both if child > 0]
     return reached == inner
 
 

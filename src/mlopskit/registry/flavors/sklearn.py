@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidModel, MissingDependency, UntrustedModel
 from mlopskit.registry.flavors.archives import check_archive
-from mlopskit.registry.flavors.trees import check_trees
+from mlopskit.registry.flavors.native import check_native
+from mlopskit.registry.flavors.skops_schema import check_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,8 @@ FILE: Final = "model.skops"
 MAGIC: Final = b"PK\x03\x04"
 # Types of scikit-learn and NumPy that skops asks about, each read for what building one can do:
 # none of them calls a value of the file, opens a file, or imports by name. The first three hold
-# indices that compiled code follows; `check_trees` looks at these before the model is handed out.
+# indices that compiled code follows; `check_native` looks at these, and at what the estimators that
+# skops trusts hold of that kind, before the model is handed out.
 REVIEWED: Final = frozenset(
     [
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -121,6 +123,7 @@ def save(model: Any, folder: Path, example: Any = None) -> None:  # noqa: ARG001
             "again without trust in the file. Take it out of the model, or save the model with "
             "the library of your choice, and register the path."
         )
+    check_native(model, f"the {type(model).__name__}")
 
 
 def load(folder: Path, label: str, *, trusted: bool) -> Any:
@@ -138,10 +141,12 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:
     foreign = [name for name in unknown if name not in REVIEWED]
     if foreign and trusted is not True:
         raise UntrustedModel(label, f"it holds types nobody reviewed: {', '.join(foreign)}")
+    if trusted is not True:
+        check_schema(path, label)
     with _sound(label):
         model = io.load(path, trusted=unknown)
     if trusted is not True:
-        check_trees(model, label)
+        check_native(model, label)
     return model
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import signal
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, MlopskitError, NotFound
 from mlopskit.registry.entities import Decision, GateContext, GateResult
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from mlopskit.registry.base import Registry
     from mlopskit.registry.entities import ModelVersion
     from mlopskit.registry.references import Ref
@@ -48,11 +54,17 @@ def any_of(*gates: Gate) -> Gate:
 
 
 def asked(gate: Gate, context: GateContext) -> GateResult:
-    """Return what a gate says. One that raises, or answers with anything else, refuses.
+    """Return what a gate says. One that raises, exits, or answers with anything else, refuses.
 
     What comes back can be kept by every store, whatever was in the gate's texts.
+
+    Raises:
+        SystemExit: If a signal handler ends the program: one that was there before the gate was
+            asked. What a gate raises itself, as ``sys.exit`` does, is a refusal.
+        KeyboardInterrupt: Likewise.
     """
     name = name_of(gate)
+    handlers = _handlers()
     try:
         said = _said(gate(context), name)
         # A gate may have built its result without the checks of the class.
@@ -60,10 +72,50 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
         return GateResult(passed=said.passed, reason=_plain(said.reason), evidence=evidence)
     except MlopskitError as exc:  # It says what is missing or not allowed: no trace is needed.
         return GateResult(passed=False, reason=f"{name}: {_message(exc)}")
+    except SystemExit as exc:
+        if _came_through(exc, handlers):
+            raise
+        logger.warning("The gate %s tried to end the program.", name, exc_info=True)
+        return _exited(name, exc)
     except Exception as exc:
         logger.warning("The gate %s raised.", name, exc_info=True)
         reason = f"{name} raised {type(exc).__name__}: {_message(exc)}"
         return GateResult(passed=False, reason=reason)
+
+
+def _handlers() -> frozenset[CodeType]:
+    """Return the code of the program's signal handlers, which run in the middle of a gate."""
+    found = (_code(signal.getsignal(number)) for number in signal.valid_signals())
+    return frozenset(code for code in found if code is not None)
+
+
+def _code(handler: Any) -> CodeType | None:
+    """Return the code that runs first when a handler is called; None if it is not Python."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    if not callable(handler):  # The system's own, or none.
+        return None
+    if not isinstance(handler, FunctionType | MethodType):
+        handler = type(handler).__call__
+    return getattr(handler, "__code__", None)  # A method has that of its function.
+
+
+def _came_through(error: BaseException, codes: frozenset[CodeType]) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code in codes for frame, _ in frames)
+
+
+def _exited(name: str, error: SystemExit) -> GateResult:
+    """Return the refusal of a gate that exits, with the code that the program would have had."""
+    given = 0 if error.code is None else error.code
+    code = given & 0xFF if isinstance(given, int) else 1
+    text = "" if isinstance(given, int) else f" ({_message(error)})"
+    return GateResult(
+        passed=False,
+        reason=f"{name} tried to end the program with the exit code {code}{text}, and did not "
+        "answer. A gate returns a bool or a GateResult.",
+        evidence={"exit_code": code},
+    )
 
 
 def _said(answer: object, name: str) -> GateResult:
@@ -163,11 +215,11 @@ def _joined(gates: tuple[Gate, ...], results: list[GateResult], *, passed: bool)
     )
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception | SystemExit) -> str:
     """Return what an exception says, shortened."""
     try:
         text = _plain(str(error))
-    except Exception:  # noqa: BLE001 - an exception that cannot even be shown is still a refusal
+    except (Exception, SystemExit):  # noqa: BLE001 - what cannot even be shown is still a refusal
         return "what it says cannot be shown"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

@@ -7,13 +7,14 @@ replacement, and the interval is the one of percentiles (chapter 13).
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput, MissingDependency
 from mlopskit.registry.entities import GateContext, GateResult
 from mlopskit.registry.gates.asking import named
-from mlopskit.registry.gates.metrics import unopposed
+from mlopskit.registry.gates.metrics import reaches, unopposed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -221,7 +222,8 @@ class _Test:
                 evidence,
             )
         low, high = self._interval(sample, ours, theirs, evidence)
-        by, passed = self.settings["by"], low >= self.settings["by"]
+        by = self.settings["by"]
+        passed = reaches(low, by, score, against)
         return GateResult(
             passed=passed,
             reason=f"{self.name} is {score:g} against the {against:g} of {whose}: the gain of "
@@ -239,10 +241,13 @@ class _Test:
         evidence: dict[str, Any],
     ) -> tuple[float, float]:
         n_resamples = self.settings["n_resamples"]
-        gains = [
-            self._gain(sample.labels[rows], ours[rows], theirs[rows])
-            for rows in sample.draws(n_resamples, self.settings["seed"])
-        ]
+        with warnings.catch_warnings():
+            # A metric may warn of every draw that it has no value on. They are counted below.
+            warnings.simplefilter("ignore")
+            gains = [
+                self._gain(sample.labels[rows], ours[rows], theirs[rows])
+                for rows in sample.draws(n_resamples, self.settings["seed"])
+            ]
         found = [gain for gain in gains if not math.isnan(gain)]
         evidence["undefined"] = undefined = n_resamples - len(found)
         if undefined > MOST_UNDEFINED * n_resamples:

@@ -66,10 +66,20 @@ def signature_compatible() -> Gate:
 
 
 def digest_verified() -> Gate:
-    """Return a gate: every byte of the candidate must be the one that was registered."""
+    """Return a gate: every byte of the candidate must be the one that was registered.
+
+    A version that somebody registered by a tool's own means has no digests, and is refused.
+    """
 
     def gate(context: GateContext) -> GateResult:
         candidate = context.candidate
+        if not candidate.digest:
+            return GateResult(
+                passed=False,
+                reason=f"Version {candidate.version} has no digests to verify: it was not "
+                "registered by mlopskit. Download it, and register its files again.",
+                evidence={"digest": None},
+            )
         with tempfile.TemporaryDirectory(prefix="mlopskit-gate-") as folder:
             try:
                 path = context.registry.download(

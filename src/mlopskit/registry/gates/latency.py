@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidInput
 from mlopskit.registry.entities import GateContext, GateResult
+from mlopskit.registry.gates.answering import Example, natural, way_of
 from mlopskit.registry.gates.asking import named
 
 if TYPE_CHECKING:
@@ -36,9 +38,11 @@ def latency_budget(
     Args:
         p50_ms: Half of the answers must not take longer.
         p99_ms: Nor must 99 of 100.
-        inputs: What the model is asked with. Left out, its registered input example: the array
-            of one input; a frame of pandas, where that is installed, or a mapping of several.
-        predict: Asks a model; its ``predict``, or the model itself if it has none, if left out.
+        inputs: What the model is asked with: an array, a mapping from name to array, or a frame.
+            Left out, its registered input example.
+        predict: Asks a model, and is given it and the inputs: those of an example as an array of
+            one input, a frame of pandas of columns, else a mapping. Left out, a model is asked as
+            its library has it; see `answering.way_of`.
         warmup: How many answers come before the clock is looked at.
         n: How many are timed.
         trusted: Whether to run code that the model's files may hold.
@@ -54,13 +58,13 @@ def latency_budget(
     def gate(context: GateContext) -> GateResult:
         model = context.load(trusted=trusted)
         asked = _example(context) if inputs is None else inputs
-        call = predict or _predict
+        ask = way_of(model, asked) if predict is None else partial(predict, model, natural(asked))
         for _ in range(warmup):
-            call(model, asked)
+            ask()
         taken: list[float] = []
         for _ in range(n):
             start = time.perf_counter_ns()
-            call(model, asked)
+            ask()
             taken.append((time.perf_counter_ns() - start) / 1e6)
         return judged(taken, budgets, warmup)
 
@@ -93,21 +97,10 @@ def _quantile(taken: list[float], share: float) -> float:
     return sorted(taken)[math.ceil(share * len(taken)) - 1]
 
 
-def _predict(model: Any, inputs: Any) -> Any:
-    return model.predict(inputs) if hasattr(model, "predict") else model(inputs)
-
-
 def _example(context: GateContext) -> Any:
     candidate = context.candidate
     arrays, _ = context.registry.example(candidate.name, candidate.version)
-    if len(arrays) == 1:
-        return next(iter(arrays.values()))
-    try:
-        import pandas as pd  # noqa: PLC0415 - the core works without pandas
-    except ModuleNotFoundError:
-        return arrays
-    columns = all(array.ndim == 1 for array in arrays.values())
-    return pd.DataFrame(arrays) if columns else arrays
+    return Example(arrays)
 
 
 def _check(budgets: Mapping[str, float], warmup: int, n: int) -> None:

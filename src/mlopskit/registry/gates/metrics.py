@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlopskit.registry.gates.asking import Gate
 
 _MOST_NAMED: Final = 12
+# By how many units in the last place a gain may be short of what was asked.
+_ULPS: Final = 4
 
 
 def at_least(metric: str, value: float) -> Gate:
@@ -64,7 +66,8 @@ def better_than(stage: str, metric: str, by: float = 0.0, *, higher_is_better: b
     Args:
         stage: Whose holder is to be beaten.
         metric: The registered metric.
-        by: By how much at least; 0 asks only that it is not worse.
+        by: By how much at least; 0 asks only that it is not worse. A gain that is short of `by` by
+            no more than floats are rounded, 4 units in the last place, is enough.
         higher_is_better: False for a loss.
 
     Raises:
@@ -198,6 +201,18 @@ def slice_floors(
     return named(gate, f"slice_floors({metric})")
 
 
+def reaches(gain: float, by: float, *operands: float) -> bool:
+    """Tell whether a gain is `by` or more, but for the rounding of what it was computed from.
+
+    0.8002 - 0.8 is a little less than 0.0002. The sign of a difference is always right, so that a
+    gain of 0 is asked for exactly.
+    """
+    wanted = float(by)
+    if not wanted or not math.isfinite(gain):
+        return gain >= wanted
+    return gain >= wanted - _ULPS * max(math.ulp(each) for each in (wanted, *operands))
+
+
 def unopposed(metric: str, ours: float, stage: str) -> GateResult:
     """Return what is said of a candidate that has nobody to beat: its metric has to be a number."""
     if math.isnan(ours):
@@ -306,7 +321,8 @@ def _compared(
     higher_is_better: bool,
 ) -> GateResult:
     gain = ours - theirs if higher_is_better else theirs - ours
-    passed = ours == theirs if gain != gain and by == 0 else gain >= by  # noqa: PLR0124 - inf - inf
+    equal = math.isnan(gain) and by == 0 and ours == theirs  # Both are infinite.
+    passed = equal or reaches(gain, by, ours, theirs)
     needed = (
         f"{'at least' if passed else 'not'} {by:g} better"
         if by
