@@ -22,10 +22,11 @@ ROOT = Path(mlopskit.__file__).parent
 DOMAINS = {"tracking", "registry", "serving", "features", "monitoring", "pipelines"}
 GROUND = {
     *("_version", "errors", "names", "redaction", "capabilities"),
-    *("storage", "addresses", "sqlite", "tool", "filters", "mlflow_stores"),
+    *("storage", "addresses", "sqlite", "sqlite_forks", "endings", "tool", "filters"),
+    "mlflow_stores",
 }
 # The values that cross an interface, and what draws them as a page: both need nothing of a domain.
-VALUES = {"entities", "report", "style"}
+VALUES = {"entities", "stages", "report", "style"}
 TOP = {"cli", "ui", "demo", "testing", "integrations", "comparison", "__main__"}
 STANDARD_LIBRARY = set(sys.stdlib_module_names)
 CORE_DEPENDENCIES = {"click", "pluggy", "pydantic", "rich"}

@@ -58,6 +58,35 @@ def write_whole(path: Path, content: bytes | str) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def write_page(path: Path, text: str) -> None:
+    """Write a text that others may read, as the umask has it.
+
+    A reader, or a crash, sees all of it or what was there before. What is no ordinary file, such as
+    ``/dev/stdout``, is written to as it is, and so is a link to a file.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    with disk_errors(path):
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            with part.open("xb") as file:  # With the mode of any new file.
+                if target.exists():
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
     """Open a private temporary file beside `path` that takes its place when the block ends well."""

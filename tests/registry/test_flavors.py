@@ -196,6 +196,8 @@ def test_models_of_keras(registry: Registry, monkeypatch: pytest.MonkeyPatch) ->
     inner = keras.layers.Dense(3, activation="relu", kernel_regularizer="l2")(given)
     model = keras.Model(given, keras.layers.Add()([inner, inner]) + 1.0)
     there_and_back(registry, model, lambda each: each.predict(X, verbose=0))
+    # On this backend it is a module of torch too, which an example would have exported.
+    assert registry.register("with-example", model, input_example=X).flavor == "keras"
 
 
 def test_a_model_of_transformers(registry: Registry) -> None:
@@ -206,6 +208,8 @@ def test_a_model_of_transformers(registry: Registry) -> None:
     model = transformers.BertForSequenceClassification(config).eval()
     words = torch.from_numpy(RANDOM.integers(0, 30, (3, 5)))
     there_and_back(registry, model, lambda each: each(words).logits.detach().numpy())
+    kept = registry.register("with-example", model, input_example=words.numpy())
+    assert kept.flavor == "hf"
 
 
 class Doubles(Predictor):
@@ -245,9 +249,16 @@ def test_a_folder_of_mlflow_needs_trust(registry: Registry, tmp_path: Path) -> N
 
     class Triples(pyfunc.PythonModel):  # type: ignore[misc,name-defined]
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-            return model_input * 3
+            with open(context.artifacts["factor"]) as file:
+                return model_input * int(file.read())
 
-    pyfunc.save_model(tmp_path / "model", python_model=Triples(), pip_requirements=[])
+    (tmp_path / "factor.txt").write_text("3")
+    pyfunc.save_model(
+        tmp_path / "model",
+        python_model=Triples(),
+        artifacts={"factor": str(tmp_path / "factor.txt")},
+        pip_requirements=[],
+    )
     assert registry.register("model", tmp_path / "model").flavor == "pyfunc"
     with pytest.raises(UntrustedModel, match="MLmodel"):
         registry.load("model", 1)

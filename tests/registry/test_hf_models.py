@@ -230,6 +230,9 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a model of timm in the Hub": {"model_type": "timm_backbone", "backbone": "hf-hub:a"},
     "code": {"auto_map": {"AutoModel": "mine.Mine"}},
     "another loader": {"quantization_config": {"quant_method": "bitsandbytes"}},
+    "another loader under its old name": {"compression_config": {"quant_method": "x"}},
+    "several machines": {"distributed_config": {"tp_size": 2}},
+    "an adapter": {"base_model_name_or_path": "gpt2"},
     "other settings": {"configuration_files": ["config.4.0.0.json"]},
     "other names": {"attribute_map": {"note": "_attn_implementation"}},
     "rewritten layers": {"fusion_config": {"patch_embeddings": True}},
@@ -267,6 +270,16 @@ def test_settings_are_checked_again_as_transformers_understands_them() -> None:
         check_settings({"encoder": config}, "the model", "configuration")
 
 
+@pytest.mark.skipif(
+    transformers.__version__ >= "5", reason="since transformers 5 no model has a backbone fetched"
+)
+def test_what_a_class_fetches_unless_told_otherwise_needs_trust(folder: Path) -> None:
+    names = {"model_type": "detr", "architectures": ["DetrForObjectDetection"]}
+    (folder / "config.json").write_text(json.dumps(names))
+    with pytest.raises(UntrustedModel, match=r"its defaults has 'use_pretrained_backbone'"):
+        hf.load(folder, "the model", trusted=False)
+
+
 def test_words_and_notes_are_no_addresses(registry: Registry, folder: Path) -> None:
     settings: dict[str, Any] = {
         "_attn_implementation": "sdpa",
@@ -278,6 +291,7 @@ def test_words_and_notes_are_no_addresses(registry: Registry, folder: Path) -> N
         "placed": "cuda:0",
         "use_pretrained_backbone": False,
         "backbone": None,
+        "model_args": {"in_chans": 3},
     }
     rewrite(folder / "config.json", **settings)
     registry.register("model", folder)

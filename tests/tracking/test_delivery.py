@@ -170,6 +170,25 @@ def test_a_record_that_is_refused_for_good_does_not_block_the_others(
     assert "7 is not my number" in refused.read_text()
 
 
+def test_a_run_that_cannot_be_read_keeps_no_other_waiting(faulty: Faulty) -> None:
+    spoiled, whole = faulty.start_run(), faulty.start_run()
+
+    def gate(batch: Batch) -> None:
+        if batch.run_id == spoiled.id:
+            raise StorageError("its journal is spoiled")
+
+    faulty.gate = gate
+    spoiled.log_metric("loss", 1.0)
+    whole.log_metric("loss", 2.0)
+    whole.finish(timeout_s=30)
+
+    assert faulty.get_run(whole.id).metrics == {"loss": 2.0}
+    assert "spoiled" in spoiled.delivery[faulty.target].error
+    faulty.gate = lambda batch: None
+    spoiled.finish(timeout_s=30)
+    assert faulty.get_run(spoiled.id).metrics == {"loss": 1.0}
+
+
 def test_a_journal_for_several_backends_waits_for_the_last_of_them(tmp_path: Path) -> None:
     good = LocalTracker(tmp_path / "good", flush_timeout_s=0.5)
     bad = Faulty(tmp_path / "bad", flush_timeout_s=0.5)

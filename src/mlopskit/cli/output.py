@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
-import stat
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -111,34 +108,16 @@ def check_place(path: Path | None) -> None:
 
 
 def write_report(path: Path, text: str) -> None:
-    """Write a file that others may read, as the umask has it, to a folder that is there.
-
-    A reader, or a crash, sees all of it or what was there before. What is no ordinary file, such as
-    ``/dev/stdout``, is written to as it is, and so is a link to a file.
+    """Write a page, as `write_page` does, to a folder that has to be there.
 
     Raises:
+        UsageError: If the folder is not there.
         StorageError: If it cannot be written.
     """
-    from mlopskit.storage import disk_errors
+    from mlopskit.storage import write_page
 
     check_place(path)
-    content = text.encode("utf-8", errors="backslashreplace")
-    with disk_errors(path):
-        target = path.resolve()
-        if target.exists() and not target.is_file():
-            target.write_bytes(content)
-            return
-        part = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            with part.open("xb") as file:  # With the mode of any new file.
-                if target.exists():
-                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+    write_page(path, text)
 
 
 def moment(when: datetime | None) -> str:

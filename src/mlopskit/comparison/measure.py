@@ -23,7 +23,7 @@ from mlopskit.config import parse_line
 from mlopskit.errors import InvalidInput, UnknownBackend
 from mlopskit.kit import Kit
 from mlopskit.plugins import backends
-from mlopskit.storage import write_whole
+from mlopskit.storage import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -111,7 +111,7 @@ def compare(
         },
     )
     if html is not None:
-        write_whole(Path(html), page(comparison).encode("utf-8", errors="backslashreplace"))
+        write_page(Path(html), page(comparison))
     return comparison
 
 

@@ -12,7 +12,6 @@ from mlopskit.errors import (
     InvalidInput,
     InvalidName,
     NotFound,
-    StorageError,
     Unavailable,
     Unsupported,
 )
@@ -194,7 +193,7 @@ class Delivery:
         for place in places:
             try:
                 self._empty(place)
-            except (Unavailable, StorageError) as exc:
+            except Unavailable as exc:
                 failure = exc
                 break
             except Exception as exc:  # noqa: BLE001 - one run's trouble, and the worker's life

@@ -150,9 +150,8 @@ def _domain(name: str, given: Any) -> Plain:
     if "parameters" in said:
         raise _refusal(f"{where}.parameters", "a nested space", "write its params side by side")
     if "probabilities" in said:
-        raise _refusal(
-            f"{where}.probabilities", said["probabilities"], "every value is as likely here"
-        )
+        _check_even(where, said)
+        said = {key: each for key, each in said.items() if key != "probabilities"}
     distribution = said.get("distribution") or _guessed(where, said)
     if distribution not in DISTRIBUTIONS:
         raise _refusal(
@@ -170,6 +169,14 @@ def _domain(name: str, given: Any) -> Plain:
         raise InvalidInput(
             f"{where} of the sweep file is {dict(said)!r}, which is no {distribution}: {exc}."
         ) from exc
+
+
+def _check_even(where: str, said: Mapping[str, Any]) -> None:
+    """Take probabilities that say what is so without them."""
+    given, values = said["probabilities"], said.get("values")
+    whole = isinstance(given, list) and isinstance(values, list) and len(given) == len(values)
+    if not whole or any(each != given[0] for each in given):
+        raise _refusal(f"{where}.probabilities", given, "every value is as likely here")
 
 
 def _guessed(where: str, said: Mapping[str, Any]) -> str:
@@ -235,7 +242,21 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _integer(said: Mapping[str, Any]) -> Plain:
+    return Integer(_int(said["min"]), _int(said["max"]))
+
+
+def _int(value: Any) -> Any:
+    """Return the int that W&B takes a float or a text for; anything else as it is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.strip().removeprefix("-").isdecimal():
+        return int(value)
+    return value
+
+
 def _whole(what: str, value: Any) -> int:
+    value = _int(value)
     if type(value) is not int or value < 1:
         raise _refusal(what, value, "it must be an int from 1 on")
     return value
@@ -244,7 +265,7 @@ def _whole(what: str, value: Any) -> int:
 DISTRIBUTIONS: Final[dict[str, tuple[Callable[[Mapping[str, Any]], Plain], set[str]]]] = {
     "constant": (lambda said: Fixed(said["value"]), {"value"}),
     "categorical": (lambda said: Categorical(said["values"]), {"values"}),
-    "int_uniform": (lambda said: Integer(said["min"], said["max"]), {"min", "max"}),
+    "int_uniform": (_integer, {"min", "max"}),
     "uniform": (_uniform, {"min", "max"}),
     "q_uniform": (_q_uniform, {"min", "max", "q"}),
     "log_uniform": (_log_uniform, {"min", "max"}),

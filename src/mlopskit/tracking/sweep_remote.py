@@ -6,13 +6,17 @@ it began: by those it is judged. It sends back how it ended.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlopskit.errors import BackendError
 from mlopskit.tracking import sweep_search
 from mlopskit.tracking.sweep_trials import (
+    LONGEST_ERROR,
     Done,
     Outcome,
     Trial,
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.sweep_study import Asked
+
+
+logger = logging.getLogger(__name__)
 
 
 class Client(Protocol):
@@ -117,20 +124,34 @@ def elsewhere(
         client: Runs them.
         asked: Each is asked for when there is room for it.
         at_once: How many may be under way.
+
+    Raises:
+        BackendError: If the client takes no more, as an executor does one of whose processes died.
     """
     waiting = iter(asked)
+    broken: tuple[Exception, Task] | None = None
+    count = 0
     ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
     under_way: dict[Any, tuple[Asked, Task]] = {}
     try:
         while True:
-            while len(under_way) < at_once and (one := next(waiting, None)) is not None:
-                future = client.submit(_call, one[1])
+            while broken is None and len(under_way) < at_once:
+                if (one := next(waiting, None)) is None:
+                    break
+                try:
+                    future = client.submit(_call, one[1])
+                except Exception as exc:  # noqa: BLE001 - the client's own, whatever it is
+                    broken = exc, one[1]
+                    break
                 under_way[future] = one
                 future.add_done_callback(ended.put)
             if not under_way:
+                if broken is not None:
+                    raise _no_more(*broken, count) from broken[0]
                 return
             future = ended.get()
             asked_one, task = under_way.pop(future)
+            count += 1
             yield asked_one, _result(future, task)
     finally:
         for future in under_way:
@@ -141,10 +162,25 @@ def _result(future: Any, task: Task) -> Done:
     try:
         done: Done = future.result()
     except Exception as exc:  # noqa: BLE001 - a worker that died, a tracker that cannot be opened
-        error = f"{type(exc).__name__}: {exc}"
+        error = _said(exc)
+        if isinstance(exc, BrokenExecutor):
+            error = f"A process of the client died, this trial's or another one's: {error}"
+        logger.warning("Trial %d failed: %s.", task.number, error)
+        error = error[:LONGEST_ERROR]
         params = task.search["space"].params(task.point)
         return Done(task.number, "", "failed", params, error=error, point=task.point)
     return done
+
+
+def _no_more(error: Exception, task: Task, count: int) -> BackendError:
+    return BackendError(
+        f"The client takes no more trials ({_said(error)}); {count} of this call had ended. Call "
+        f"the sweep {task.name!r} again with a new client, and it goes on."
+    )
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).rstrip('.')}"
 
 
 def outcome_of(done: Done) -> Outcome:

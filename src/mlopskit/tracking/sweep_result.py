@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlopskit.storage import write_page
 from mlopskit.tracking.sweep_trials import STATES, Done
 
 if TYPE_CHECKING:
@@ -90,5 +91,5 @@ class SweepResult:
         from mlopskit.tracking.sweep_report import page  # noqa: PLC0415 - few ask for it
 
         target = Path(path)
-        target.write_text(page(self), encoding="utf-8")
+        write_page(target, page(self))
         return target

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlopskit.errors import Conflict
 from mlopskit.tracking import sweep_search
 from mlopskit.tracking.progress import Bar
+from mlopskit.tracking.run import status_of
 from mlopskit.tracking.sweep_report import page
 from mlopskit.tracking.sweep_result import SweepResult
 from mlopskit.tracking.sweep_trials import (
@@ -154,8 +155,8 @@ class Sweep:
             if parent is not None:
                 self._sum_up(parent, result)
             status = "finished"
-        except KeyboardInterrupt:
-            status = "killed"
+        except BaseException as exc:
+            status = status_of(exc)
             raise
         finally:
             if parent is not None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
-from itertools import product
+from itertools import islice
 from statistics import NormalDist
 from typing import Any, Final, Protocol
 
@@ -52,6 +52,12 @@ class Uniform:
         """Refuse a range with nothing in it."""
         _check_range(name, self.low, self.high)
         _check_step(name, self.step)
+        if self.step is not None and self._top() == float(self.low):
+            raise _bad(
+                name,
+                f"the step {self.step!r} is wider than the range from {self.low!r} to "
+                f"{self.high!r}, which leaves {self.low!r} only; take a smaller one, or Fixed",
+            )
 
     def draw(self, name: str, draws: Draws) -> int | float:
         """Return a coordinate, which is the value but for the last digits of a rung."""
@@ -82,7 +88,10 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class LogUniform:
-    """A float between two positive ends, every factor as likely; with a step, rounded to it."""
+    """A float between two positive ends, every factor as likely.
+
+    With a step, the multiple of it that is nearest, of those between the ends.
+    """
 
     low: float
     high: float
@@ -94,6 +103,14 @@ class LogUniform:
         _check_step(name, self.step)
         if self.low <= 0:
             raise _bad(name, f"a logarithm needs a range above 0, and it begins at {self.low!r}")
+        if self.step is not None:
+            first, last = self._multiples(self.step)
+            if first > last:
+                raise _bad(
+                    name,
+                    f"no multiple of the step {self.step!r} is between {self.low!r} and "
+                    f"{self.high!r}; take a smaller one",
+                )
 
     def draw(self, name: str, draws: Draws) -> int | float:
         """Return a coordinate, which is the value before it is rounded."""
@@ -101,7 +118,15 @@ class LogUniform:
 
     def value(self, coordinate: float) -> Any:
         """Return what the objective is given."""
-        return _rounded(coordinate, self.step)
+        if self.step is None:
+            return coordinate
+        first, last = self._multiples(self.step)
+        return float(min(max(round(coordinate / self.step), first), last) * Decimal(str(self.step)))
+
+    def _multiples(self, step: float) -> tuple[int, int]:
+        """Return the first and the last multiple of the step between the ends, in steps."""
+        low, high, width = (Decimal(str(each)) for each in (self.low, self.high, step))
+        return math.ceil(low / width), math.floor(high / width)
 
     def coordinates(self) -> list[Any] | None:
         """Return None: they cannot be counted."""
@@ -317,20 +342,25 @@ class Space:
             if found is None:
                 raise _bad(name, "a grid needs values that can be counted: give it a step, or list")
             axes[name] = found
-        if math.prod(map(len, axes.values())) > MOST_OF_A_GRID:
-            raise InvalidInput(
-                f"This grid has more than {MOST_OF_A_GRID:,} points. Take larger steps, or let "
-                "sampler='tpe' search it."
-            )
-        points: dict[tuple[tuple[str, Any], ...], Point] = {}
-        for coordinates in product(*axes.values()):
-            full = dict(zip(axes, coordinates, strict=True))
-            point: Point = {}
-            for name, domain in self.domains.items():
-                if self._holds(domain, point) and not isinstance(_plain(name, domain), Fixed):
-                    point[name] = full[name]
-            points.setdefault(tuple(point.items()), point)
-        return list(points.values())
+        points: list[Point] = [{}]
+        for name, domain in self.domains.items():
+            if isinstance(_plain(name, domain), Fixed):
+                continue
+            points = list(islice(self._longer(points, name, axes[name]), MOST_OF_A_GRID + 1))
+            if len(points) > MOST_OF_A_GRID:
+                raise InvalidInput(
+                    f"This grid has more than {MOST_OF_A_GRID:,} points. Take larger steps, or let "
+                    "sampler='tpe' search it."
+                )
+        return points
+
+    def _longer(self, points: list[Point], name: str, axis: Sequence[Any]) -> Iterator[Point]:
+        """Yield each point with each coordinate of one more parameter, where that is there."""
+        for point in points:
+            if self._holds(self.domains[name], point):
+                yield from ({**point, name: coordinate} for coordinate in axis)
+            else:
+                yield point
 
     def constants(self) -> dict[str, list[Any]]:
         """Return the values that were written out, for each parameter that has any."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import threading
 import warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import optuna
@@ -37,6 +40,25 @@ _TOLD: Final = {
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+
+
+class _Hyperband(optuna.pruners.HyperbandPruner):
+    """Optuna's, which chooses a trial's bracket by its number: here by the sweep's number of it.
+
+    Optuna counts the trials that a study holds, and the judge of a trial elsewhere, or of a sweep
+    with gaps that is taken up again, does not hold them all.
+
+    Attributes:
+        numbers: The sweep's number of each trial that the study holds.
+    """
+
+    def __init__(self, numbers: list[int], **options: Any) -> None:
+        super().__init__(**options)
+        self.numbers = numbers
+
+    def _get_bracket_id(self, study: Any, trial: Any) -> int:
+        ours: Any = SimpleNamespace(number=self.numbers[trial.number])
+        return super()._get_bracket_id(study, ours)
 
 
 class Asked:
@@ -88,11 +110,12 @@ class Study:
         self._seed = seed
         self._several = several
         self._grid = space.grid() if sampler == "grid" else None
+        self._numbers: list[int] = []
         with _quiet():
             self._study = optuna.create_study(
                 study_name="sweep",
                 sampler=optuna.samplers.RandomSampler(seed=seed),
-                pruner=_pruner(pruning),
+                pruner=_pruner(pruning, self._numbers),
                 direction=direction,
             )
 
@@ -100,6 +123,7 @@ class Study:
         """Take in a trial that ended earlier."""
         # Optuna takes the last report of a trial that was given up as its value.
         last = done.reported[max(done.reported)] if done.reported else None
+        self._numbers.append(done.number)
         self._study.add_trial(
             create_trial(
                 state=_TOLD[done.state],
@@ -113,6 +137,7 @@ class Study:
 
     def ask(self, number: int) -> Asked:
         """Choose what trial `number` tries."""
+        self._numbers.append(number)
         if self._grid is not None:
             self._study.enqueue_trial(self._grid[number])
         self._study.sampler = self._sampler(number)
@@ -121,6 +146,7 @@ class Study:
 
     def ask_for(self, number: int, point: Point) -> Asked:
         """Begin a trial whose point is known."""
+        self._numbers.append(number)
         self._study.enqueue_trial(dict(point))
         self._study.sampler = self._sampler(number)
         trial = self._study.ask()
@@ -211,7 +237,7 @@ class _Recorder:
         return self._point[name]
 
 
-def _pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
+def _pruner(pruning: Pruning | None, numbers: list[int]) -> optuna.pruners.BasePruner:
     if isinstance(pruning, MedianPruning):
         return optuna.pruners.MedianPruner(
             n_startup_trials=pruning.startup_trials,
@@ -219,7 +245,8 @@ def _pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
             interval_steps=pruning.interval,
         )
     if isinstance(pruning, Hyperband):
-        return optuna.pruners.HyperbandPruner(
+        return _Hyperband(
+            numbers,
             min_resource=pruning.min_steps,
             max_resource=pruning.max_steps,
             reduction_factor=pruning.factor,
@@ -229,14 +256,33 @@ def _pruner(pruning: Pruning | None) -> optuna.pruners.BasePruner:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Optuna from announcing a study, and from warning of what is chosen here on purpose."""
+    """Keep Optuna from announcing a study, and from warning of what is chosen here on purpose.
+
+    Level and filters are the process's own, so threads take turns.
+    """
     log = logging.getLogger("optuna")
-    before = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.simplefilter("ignore", UserWarning)  # That few trials tell little.
-            yield
-    finally:
-        log.setLevel(before)
+    with _turn.lock:
+        before = log.level
+        log.setLevel(logging.WARNING)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                warnings.simplefilter("ignore", UserWarning)  # That few trials tell little.
+                yield
+        finally:
+            log.setLevel(before)
+
+
+class _Turn:
+    """Whose turn it is to be quiet; in a forked child nobody's."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self.lock = threading.RLock()
+
+
+_turn = _Turn()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from mlopskit.endings import came_through, exit_code, handlers
 from mlopskit.errors import InvalidInput, NotFound
 from mlopskit.tracking.values import check_step, number
 from mlopskit.tracking.within import within
@@ -63,7 +64,7 @@ class Trial:
     Attributes:
         number: From 0.
         params: What to try, by name. They are params of the run already.
-        run: The trial's own run, to log to.
+        run: The trial's own run, to log to. The sweep ends it, whether the objective does or not.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Trial:
         Raises:
             InvalidInput: If the value is no real number, or the step none of 0, 1, 2 and so on.
         """
-        checked = number(self._metric, value)
+        checked = number(self._metric, _single(value))
         if (step := check_step(step)) < 0:
             raise InvalidInput(f"The step is {step}; the steps of a trial begin at 0.")
         self.run.log_metric(reported(self._metric), checked, step=step)
@@ -130,28 +131,47 @@ def attempt(
     trial: Trial,
     pruned: type[BaseException] | tuple[type[BaseException], ...],
 ) -> Outcome:
-    """Call an objective. What it raises is an outcome, unless it ends the program.
+    """Call an objective. What it raises is an outcome, ``sys.exit`` too, unless a signal ends it.
 
     Args:
         objective: The user's.
         trial: What it is given.
         pruned: The exceptions that say that the trial was given up.
+
+    Raises:
+        KeyboardInterrupt: If the user ends the program.
+        SystemExit: If a signal handler does: one that was there before.
     """
+    endings = handlers()
     try:
-        with within(trial.run):  # What logs by itself, such as autologging, logs there.
+        with (
+            _kept_open(trial.run),
+            within(trial.run),
+        ):  # What logs by itself, such as autologging, logs there.
             returned = objective(trial)
     except pruned:
         return Outcome("pruned")
     except TrialFailed as exc:
         logger.warning("Trial %d failed: %s.", trial.number, exc)
         return Outcome("failed", error=str(exc)[:LONGEST_ERROR])
+    except SystemExit as exc:
+        if came_through(exc, endings):
+            raise
+        logger.warning("Trial %d tried to end the program.", trial.number, exc_info=True)
+        error = f"The objective tried to end the program with the exit code {exit_code(exc)}"
+        return Outcome("failed", error=error)
     except Exception as exc:
         logger.warning("Trial %d failed.", trial.number, exc_info=True)
         return Outcome("failed", error=f"{type(exc).__name__}: {exc}"[:LONGEST_ERROR])
+    return _worth(trial, returned)
+
+
+def _worth(trial: Trial, returned: Any) -> Outcome:
+    """Return the outcome of a trial by what its objective returned."""
     if returned is None and trial.given_up:
         return Outcome("pruned")
     try:
-        value = _float(number("value", returned))
+        value = _float(number("value", _single(returned)))
     except InvalidInput:
         value = math.nan
     if not math.isnan(value):
@@ -159,6 +179,30 @@ def attempt(
     said = repr(returned)[:LONGEST_ERROR]
     logger.warning("Trial %d returned %s, which is no number.", trial.number, said)
     return Outcome("failed", error=f"The objective returned {said}"[:LONGEST_ERROR])
+
+
+@contextmanager
+def _kept_open(run: Run) -> Iterator[None]:
+    """Let an objective end its run in name only: what the trial was worth has still to be kept."""
+
+    def finish(status: Status = "finished", *, timeout_s: float | None = None) -> None:  # noqa: ARG001 - as of a run
+        run.flush(timeout_s)
+
+    run.finish = finish  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del run.finish
+
+
+def _single(value: Any) -> Any:
+    """Return what an array or tensor of one element holds, and anything else as it is."""
+    if isinstance(value, int | float) or not callable(item := getattr(value, "item", None)):
+        return value
+    try:
+        return item()
+    except (TypeError, ValueError, RuntimeError):  # It has several.
+        return value
 
 
 def trial_tags(number: int, point: Point) -> dict[str, str]:

@@ -9,6 +9,7 @@ metric, by which its server searches; all that the objective logs goes to the ru
 from __future__ import annotations
 
 import json
+import math
 import os
 import selectors
 import subprocess
@@ -21,7 +22,7 @@ from mlopskit.tracking.sweep_methods import Hyperband
 from mlopskit.tracking.sweep_space import Categorical, Fixed, Integer, LogUniform, Uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from mlopskit.tracking.base import Tracker
     from mlopskit.tracking.sweep_run import Wanted
@@ -75,16 +76,34 @@ def point_of(domains: Mapping[str, Domain], given: Mapping[str, Any]) -> Point:
     point: Point = {}
     for name, domain in domains.items():
         if isinstance(domain, Categorical):
-            point[name] = next(
-                at
-                for at, each in enumerate(domain.choices)
-                if each == given[name] and isinstance(each, bool) == isinstance(given[name], bool)
-            )
+            point[name] = _place(name, domain, given[name])
         elif isinstance(domain, Integer):
             point[name] = int(given[name])
         elif not isinstance(domain, Fixed):
             point[name] = float(given[name])
     return point
+
+
+def _place(name: str, domain: Categorical, given: object) -> int:
+    for at, each in enumerate(domain.choices):
+        if _alike(each, given):
+            return at
+    raise BackendError(f"W&B's server chose {given!r} for {name!r}, which is none of its values.")
+
+
+def _alike(one: object, other: object) -> bool:
+    """Tell whether a server that writes JSON may take one value for the other: 1 for 1.0."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _check_choices(name: str, choices: Sequence[Any]) -> None:
+    for at, one in enumerate(choices):
+        for other in choices[:at]:
+            if _alike(one, other):
+                raise InvalidInput(
+                    f"W&B's own sweeps cannot tell {other!r} from {one!r} in the parameter "
+                    f"{name!r}; engine='optuna' can."
+                )
 
 
 def _parameter(name: str, domain: Domain) -> dict[str, Any]:
@@ -96,6 +115,7 @@ def _parameter(name: str, domain: Domain) -> dict[str, Any]:
         case Integer(low, high, 1, False):
             return {"distribution": "int_uniform", "min": low, "max": high}
         case Categorical(choices) if all(map(_plain, choices)):
+            _check_choices(name, choices)
             return {"values": list(choices)}
         case Fixed(constant) if _plain(constant):
             return {"value": constant}
@@ -105,7 +125,9 @@ def _parameter(name: str, domain: Domain) -> dict[str, Any]:
 
 
 def _plain(value: object) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, float):
+        return math.isfinite(value)  # JSON has no other.
+    return value is None or isinstance(value, bool | int | str)
 
 
 class Agent:

@@ -30,14 +30,19 @@ CHOICES: Final = {
     "experts_implementation": ("eager", "batched_mm", "grouped_mm"),
 }
 # Code that is fetched; packages that read the weights or rewrite the layers in another way; models
-# that are elsewhere, and options of how they are fetched; settings under another name.
+# that are elsewhere; settings in another file, or under another name.
 REFUSED: Final = frozenset(
     (
         *("auto_map", "custom_pipelines", "custom_generate", "kernel_config", "use_kernels"),
         *("quantization_config", "compression_config", "fusion_config", "distributed_config"),
-        *("use_pretrained_backbone", "backbone_kwargs", "model_args", "base_model_name_or_path"),
+        *("use_pretrained_backbone", "base_model_name_or_path"),
         *("configuration_files", "attribute_map", "sub_configs"),
     )
+)
+# What timm is passed by name. Others of its options name weights, and some fetch them.
+OPTIONS: Final = dict.fromkeys(
+    ("backbone_kwargs", "model_args"),
+    ("in_chans", "out_indices", "output_stride", "features_only", "inference_mode", "img_size"),
 )
 _SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*:(?!\d+\Z)\S")  # `cuda:0` has none
 
@@ -73,12 +78,20 @@ def _check_mapping(items: Mapping[Any, Any], label: str, file: str) -> None:
     for key, value in items.items():
         if value and key in REFUSED:
             raise UntrustedModel(label, f"{file} has {key!r}")
+        if value and key in OPTIONS:
+            _check_options(key, value, label, file)
         for word, known in CHOICES.items():
             if word in str(key):
                 _check_choice(str(key), value, known, label, file)
     # A part that is of timm is made of a plain name. Above it the name is one to fetch.
     if items.get("backbone") and items.get("model_type") != "timm_backbone":
         raise UntrustedModel(label, f"{file} has the 'backbone' {items['backbone']!r}, elsewhere")
+
+
+def _check_options(key: str, value: Any, label: str, file: str) -> None:
+    for each in value if isinstance(value, dict) else [value]:
+        if each not in OPTIONS[key]:
+            raise UntrustedModel(label, f"{file} has {each!r} in {key!r}")
 
 
 def _check_choice(key: str, value: Any, known: tuple[str, ...], label: str, file: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlopskit.errors import InvalidModel, UntrustedModel
 from mlopskit.registry.flavors.lazily import library
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlopskit.registry.flavors import Files
 
 TAKES = "the path of an MLflow model folder"
@@ -43,7 +45,13 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:
     if trusted is not True:
         raise UntrustedModel(label, "its MLmodel names the Python module that loads it")
     pyfunc = library("mlflow.pyfunc", "An MLflow model folder", "mlflow")
+    own = Path(tempfile.mkdtemp(prefix="mlopskit-"))
     try:
-        return pyfunc.load_model(str(folder))
+        shutil.copytree(folder, own, dirs_exist_ok=True)
+        model = pyfunc.load_model(str(own))
     except Exception as exc:
+        shutil.rmtree(own, ignore_errors=True)
         raise InvalidModel(f"{label} is no sound MLflow model: {exc}") from exc
+    # It may read its files whenever it predicts.
+    weakref.finalize(model, shutil.rmtree, own, ignore_errors=True)
+    return model

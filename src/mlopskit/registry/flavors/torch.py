@@ -70,8 +70,14 @@ _CONTAINERS: Final = ("builtins.tuple", "builtins.list", "builtins.dict", None)
 
 
 def takes(model: Any, example: Any = None) -> bool:
-    """Tell whether an object is an exported program, or a module that comes with an example."""
-    return _is_program(model) or (bool(example) and is_a(model, "torch", "Module"))
+    """Tell whether an object is an exported program, or a module that comes with an example.
+
+    Models of transformers are modules too, and those of Keras may be: they have formats of their
+    own.
+    """
+    others = is_a(model, "transformers", "PreTrainedModel") or is_a(model, "keras", "Model")
+    plain = is_a(model, "torch", "Module") and not others
+    return _is_program(model) or (bool(example) and plain)
 
 
 def recognises(files: Files) -> bool:

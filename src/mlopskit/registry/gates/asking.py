@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import logging
-import signal
-import traceback
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
+from mlopskit.endings import came_through, exit_code, handlers
 from mlopskit.errors import InvalidInput, MlopskitError, NotFound
 from mlopskit.registry.entities import Decision, GateContext, GateResult
 
 if TYPE_CHECKING:
-    from types import CodeType
-
     from mlopskit.registry.base import Registry
     from mlopskit.registry.entities import ModelVersion
     from mlopskit.registry.references import Ref
@@ -64,7 +59,7 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
         KeyboardInterrupt: Likewise.
     """
     name = name_of(gate)
-    handlers = _handlers()
+    ours = handlers()
     try:
         said = _said(gate(context), name)
         # A gate may have built its result without the checks of the class.
@@ -73,7 +68,7 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
     except MlopskitError as exc:  # It says what is missing or not allowed: no trace is needed.
         return GateResult(passed=False, reason=f"{name}: {_message(exc)}")
     except SystemExit as exc:
-        if _came_through(exc, handlers):
+        if came_through(exc, ours):
             raise
         logger.warning("The gate %s tried to end the program.", name, exc_info=True)
         return _exited(name, exc)
@@ -83,33 +78,10 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
         return GateResult(passed=False, reason=reason)
 
 
-def _handlers() -> frozenset[CodeType]:
-    """Return the code of the program's signal handlers, which run in the middle of a gate."""
-    found = (_code(signal.getsignal(number)) for number in signal.valid_signals())
-    return frozenset(code for code in found if code is not None)
-
-
-def _code(handler: Any) -> CodeType | None:
-    """Return the code that runs first when a handler is called; None if it is not Python."""
-    while isinstance(handler, partial):
-        handler = handler.func
-    if not callable(handler):  # The system's own, or none.
-        return None
-    if not isinstance(handler, FunctionType | MethodType):
-        handler = type(handler).__call__
-    return getattr(handler, "__code__", None)  # A method has that of its function.
-
-
-def _came_through(error: BaseException, codes: frozenset[CodeType]) -> bool:
-    frames = traceback.walk_tb(error.__traceback__)
-    return any(frame.f_code in codes for frame, _ in frames)
-
-
 def _exited(name: str, error: SystemExit) -> GateResult:
     """Return the refusal of a gate that exits, with the code that the program would have had."""
-    given = 0 if error.code is None else error.code
-    code = given & 0xFF if isinstance(given, int) else 1
-    text = "" if isinstance(given, int) else f" ({_message(error)})"
+    code = exit_code(error)
+    text = f" ({_message(error)})" if isinstance(error.code, str) else ""
     return GateResult(
         passed=False,
         reason=f"{name} tried to end the program with the exit code {code}{text}, and did not "
