@@ -110,3 +110,44 @@ def test_a_fit_that_a_callback_logs_is_one_run(tracker: Tracker) -> None:
     (run,) = tracker.search_runs()
     assert run.params["epochs"] == 1
     assert run.status == "finished"
+
+
+def test_a_second_training_of_a_class_in_one_run_has_its_own_params(tracker: Tracker) -> None:
+    with tracker.start_run() as run:
+        for strength in (0.1, 0.2, 0.3):
+            LogisticRegression(C=strength).fit(X, Y)
+
+    params = tracker.get_run(run.id).params
+    assert params["LogisticRegression.C"] == 0.1
+    assert params["LogisticRegression-2.C"] == 0.2
+    assert params["LogisticRegression-3.C"] == 0.3
+
+
+def test_rows_that_have_no_fingerprint_are_trained_on_without_a_word(
+    tracker: Tracker, caplog: pytest.LogCaptureFixture
+) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    for rows in (X.tolist(), sparse.csr_matrix(X)):
+        LogisticRegression().fit(rows, Y)
+
+    assert caplog.messages == []
+    assert [run.status for run in tracker.search_runs()] == ["finished", "finished"]
+
+
+def test_an_optimizer_is_logged_to_each_run_that_it_steps_in(tracker: Tracker) -> None:
+    """And two of one run have learning rates of their own."""
+    torch = pytest.importorskip("torch")
+    one, two = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    first, second = torch.optim.SGD([one], lr=0.5), torch.optim.Adam([two], lr=0.25)
+    ids = []
+    for _ in range(2):
+        with tracker.start_run() as run:
+            for optimizer, weight in ((first, one), (second, two)):
+                weight.sum().backward()
+                optimizer.step()
+        ids.append(run.id)
+
+    for each in ids:
+        record = tracker.get_run(each)
+        assert {"optimizer.SGD", "optimizer.Adam"} <= record.params.keys()
+        assert (record.metrics["lr"], record.metrics["lr/1"]) == (0.5, 0.25)

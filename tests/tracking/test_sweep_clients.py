@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlopskit.errors import InvalidInput
+from mlopskit.errors import BackendError, InvalidInput
 from mlopskit.kit import Kit, open_tracker, sweep
-from mlopskit.tracking.sweeps import Categorical, LogUniform, MedianPruning, Uniform, When
+from mlopskit.tracking.sweep_space import Space
+from mlopskit.tracking.sweeps import (
+    Categorical,
+    Hyperband,
+    LogUniform,
+    MedianPruning,
+    Uniform,
+    When,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from mlopskit.tracking.sweeps import SweepResult, Trial
@@ -41,6 +53,13 @@ def objective(trial: Trial) -> float | None:
     return float(trial.params["x"] ** 2)
 
 
+def mortal(trial: Trial) -> float:
+    """End the process of trial 3, while there is a file that says so."""
+    if trial.number == 3 and os.path.exists(os.environ["MORTAL"]):
+        os._exit(9)
+    return float(trial.params["x"])
+
+
 def check(result: SweepResult, line: str) -> None:
     assert [each.number for each in result.trials] == list(range(16))
     assert result.counts["failed"] == 1
@@ -64,17 +83,24 @@ def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "local"
 
 
-def test_an_executor_of_other_processes_runs_the_trials(
-    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def importable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """Return what finds an objective of this file where other processes find it, too."""
     source = tmp_path / "code"
     source.mkdir()
     with open(__file__) as own:
         (source / "sweep_objectives_here.py").write_text(own.read())
     monkeypatch.syspath_prepend(str(source))
     monkeypatch.setenv("PYTHONPATH", str(source))
-    from sweep_objectives_here import objective as elsewhere  # type: ignore[import-not-found]
+    import sweep_objectives_here  # type: ignore[import-not-found]
 
+    return lambda name: getattr(sweep_objectives_here, name)
+
+
+def test_an_executor_of_other_processes_runs_the_trials(
+    line: str, importable: Callable[[str], Any]
+) -> None:
+    elsewhere = importable("objective")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         options = {"name": "s", "client": pool, "seed": 1, "pruning": MedianPruning(2)}
@@ -115,3 +141,99 @@ def test_a_client_needs_a_line(tmp_path: Path) -> None:
         pytest.raises(InvalidInput, match="line"),
     ):
         sweep(objective, SPACE, 1, tracker=kit.tracker, client=pool)
+
+
+def test_an_executor_whose_process_died_ends_the_sweep_which_goes_on_with_another(
+    line: str,
+    importable: Callable[[str], Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dies = tmp_path / "dies"
+    dies.touch()
+    monkeypatch.setenv("MORTAL", str(dies))
+    objective, context = importable("mortal"), multiprocessing.get_context("spawn")
+    space, options = {"x": Uniform(0, 1)}, {"name": "s", "seed": 1, "sampler": "random"}
+    with (
+        ProcessPoolExecutor(1, mp_context=context) as pool,
+        pytest.raises(BackendError, match="4 of this call had ended.* 's' again"),
+    ):
+        sweep(objective, space, 6, tracker=line, client=pool, **options)
+    with open_tracker(line) as tracker:
+        assert tracker.search_runs("name = 's'")[0].status == "failed"
+
+    dies.unlink()
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        result = sweep(objective, space, 6, tracker=line, client=pool, **options)
+    assert result.counts["complete"] == 6
+
+
+def test_a_client_that_survives_a_dead_process_loses_its_trial_only(line: str) -> None:
+    class Survivor(ThreadPoolExecutor):
+        """Fails a future as a pool does whose process has died, and takes more."""
+
+        def submit(self, call: Any, /, *arguments: Any, **more: Any) -> Any:
+            if arguments[0].number == 3:
+                return super().submit(broken)
+            return super().submit(call, *arguments, **more)
+
+    def broken() -> None:
+        raise BrokenProcessPool("A process was terminated abruptly.")
+
+    with Survivor(2) as pool:
+        result = sweep(lambda trial: 0.0, {"x": Uniform(0, 1)}, 6, tracker=line, client=pool)
+    assert result.counts == {"complete": 5, "pruned": 0, "failed": 1}
+    assert result.trials[3].error.startswith("A process of the client died")
+
+
+def test_trials_in_threads_are_announced_by_nobody() -> None:
+    from mlopskit.tracking import sweep_study
+
+    log, first, left = logging.getLogger("optuna"), threading.Event(), threading.Event()
+    heard = []
+
+    def one() -> None:
+        with sweep_study._quiet():
+            first.set()
+            time.sleep(0.2)  # The other one begins meanwhile, if it can.
+        left.set()
+
+    def other() -> None:
+        first.wait()
+        with sweep_study._quiet():
+            left.wait()
+            heard.append(log.isEnabledFor(logging.INFO))
+
+    threads = [threading.Thread(target=each) for each in (one, other)]
+    before = log.level
+    log.setLevel(logging.INFO)
+    try:
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert heard == [False]
+        assert log.level == logging.INFO
+    finally:
+        log.setLevel(before)
+
+
+def test_hyperband_judges_a_trial_in_one_bracket_everywhere() -> None:
+    from mlopskit.tracking.sweep_study import Study
+
+    def bracket(study: Study) -> Any:
+        engine: Any = study._study
+        engine.pruner._try_initialization(engine)
+        return engine.pruner._get_bracket_id(engine, engine.get_trials()[-1])
+
+    options: Any = {"space": Space({"x": Uniform(0, 1)}), "sampler": "random", "seed": 1}
+    options |= {"pruning": Hyperband(1, 81, 3), "direction": "minimize"}
+    whole, gone_on = Study(**options), Study(**options)
+    for number in range(20):
+        asked = whole.ask(number)
+        there = Study(**options)
+        there.ask_for(number, asked.point)
+        assert bracket(there) == bracket(whole)
+        if number % 3 == 0:  # The others were cut off.
+            gone_on.ask(number)
+            assert bracket(gone_on) == bracket(whole)

@@ -81,6 +81,8 @@ def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
         ({"distribution": "constant", "value": 1}, Fixed(1)),
         ({"distribution": "categorical", "values": [1, "a"]}, Categorical([1, "a"])),
         ({"distribution": "int_uniform", "min": 1, "max": 4}, Integer(1, 4)),
+        ({"distribution": "int_uniform", "min": 1.0, "max": "4"}, Integer(1, 4)),
+        ({"values": [1, 2], "probabilities": [0.5, 0.5]}, Categorical([1, 2])),
         ({"distribution": "uniform", "min": 1, "max": 4}, Uniform(1.0, 4.0)),
         ({"min": 1, "max": 4.5}, Uniform(1.0, 4.5)),
         ({"distribution": "q_uniform", "min": 0.3, "max": 2}, Uniform(0.0, 2.0, step=1.0)),
@@ -127,6 +129,9 @@ def test_every_distribution_that_can_be_honoured(given: dict[str, Any], domain: 
         ({"parameters": {"x": {"distribution": "uniform", "min": 3}}}, "'max'"),
         ({"parameters": {"x": {"distribution": "beta"}}}, "parameters.x.distribution"),
         ({"parameters": {"x": {"values": [1, 2], "probabilities": [0.1, 0.9]}}}, "probabilities"),
+        ({"parameters": {"x": {"values": [1, 2], "probabilities": [1.0]}}}, "probabilities"),
+        ({"parameters": {"x": {"min": 1, "max": 2, "probabilities": [1.0]}}}, "probabilities"),
+        ({"parameters": {"x": {"distribution": "int_uniform", "min": 1.5, "max": 4}}}, "'x'"),
         ({"parameters": {"x": {"values": 3}}}, "'x'"),
         ({"parameters": {"x": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}}, "x"),
         ({"parameters": {"x": {"distribution": "log_uniform", "min": 0, "max": 1e9}}}, "x"),
@@ -137,6 +142,7 @@ def test_every_distribution_that_can_be_honoured(given: dict[str, Any], domain: 
         ({"early_terminate": {"type": "hyperband", "min_iter": 3, "strict": True}}, "strict"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 3, "eta": 1}}, "eta"),
         ({"run_cap": "many"}, "run_cap"),
+        ({"run_cap": 2.5}, "run_cap"),
         ({"command": "python train.py"}, "command"),
         ({"imports": ["x"]}, "imports"),
     ],
@@ -146,6 +152,11 @@ def test_what_cannot_be_honoured_is_named(change: dict[str, Any], named: str) ->
     config = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}} | change
     with pytest.raises(InvalidInput, match=named):
         read_sweep(config)
+
+
+def test_a_cap_may_be_a_text() -> None:
+    config = {"method": "random", "parameters": {"x": {"min": 0.0, "max": 1.0}}, "run_cap": "5"}
+    assert read_sweep(config).n_trials == 5
 
 
 def test_hyperband_of_the_other_kind() -> None:

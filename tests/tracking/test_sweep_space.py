@@ -9,6 +9,7 @@ import pytest
 
 from mlopskit.errors import InvalidInput
 from mlopskit.kit import Kit
+from mlopskit.tracking.sweep_space import Space
 from mlopskit.tracking.sweeps import (
     Categorical,
     Fixed,
@@ -59,9 +60,12 @@ def tracker(tmp_path: Path) -> Iterator[Tracker]:
         Uniform(0.0, math.inf),
         Uniform(-1e308, 1e308),
         Uniform(0.0, 1.0, step=0.0),
+        Uniform(0.0, 1.0, step=5.0),
         Uniform(False, 1.0),
         LogUniform(0.0, 1.0),
         LogUniform(1.0, 0.1),
+        LogUniform(1e-4, 1e-1, step=0.5),
+        LogUniform(1.1, 1.9, step=1),
         Integer(3, 2),
         Integer(1, 9, step=0),
         Integer(1, 9, step=2, log=True),
@@ -179,3 +183,28 @@ def test_a_grid_tries_every_point_once(tracker: Tracker) -> None:
     assert len(tried) == len(set(tried)) == 3 + 3 * 3
     assert result.best is not None
     assert result.best.params == {"kind": "a", "n": 1, "c": None}
+
+
+def test_a_rounded_logarithmic_value_stays_in_its_range(tracker: Tracker) -> None:
+    space = {"small": LogUniform(1e-4, 1.4, step=0.5), "odd": LogUniform(0.1, 0.9, step=0.1)}
+    result = run_sweep(tracker, lambda trial: 0.0, space, 60, sampler="random", seed=1)
+
+    assert {each.params["small"] for each in result.trials} == {0.5, 1.0}
+    tenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9}
+    assert {each.params["odd"] for each in result.trials} == tenths
+
+
+def test_a_grid_is_counted_by_the_points_that_it_has(tracker: Tracker) -> None:
+    kinds = "abcdefgh"
+    space: dict[str, Any] = {"kind": Categorical(list(kinds))}
+    space |= {f"of {kind}": When("kind", [kind], Integer(0, 9)) for kind in kinds}
+    points = Space(space).grid()
+    assert len(points) == len({tuple(each.items()) for each in points}) == 80
+    assert points[0] == {"kind": 0, "of a": 0}
+    assert points[-1] == {"kind": 7, "of h": 9}
+    result = run_sweep(tracker, lambda trial: 0.0, space, 11, sampler="grid")
+    assert result.trials[10].params == {"kind": "b", "of b": 0}
+
+    large = {name: Integer(1, 101) for name in "abc"}
+    with pytest.raises(InvalidInput, match="more than 1,000,000 points"):
+        run_sweep(tracker, lambda trial: 0.0, large, 1, sampler="grid")

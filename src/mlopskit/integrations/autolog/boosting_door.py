@@ -105,6 +105,8 @@ def _patch(
                     return train(*args, **kwargs)
                 data = args[1] if len(args) > 1 else kwargs.get("dtrain", kwargs.get("train_set"))
                 rows = None
+                with session.wall("log the data"):
+                    session.data(getattr(data, "data", None))  # XGBoost's matrix has no such rows.
                 with session.wall("take an example"):
                     rows = asked[0](data)  # LightGBM forgets the rows when it begins.
                 with session.timed():

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from mlopskit.integrations.held import HeldRun
 from mlopskit.integrations.plain import plain
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXAMPLE_ROWS = 5
+
+# How often what was trained in each run.
+_trained: WeakKeyDictionary[Run, Counter[str]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class Session:
         self._held: HeldRun | None = None
         self._run: Run | None = None
         self._told = False
+        self._prefix = what
 
     def begin(self) -> None:
         """Log to the run in whose block the code stands, or open one.
@@ -107,6 +113,10 @@ class Session:
         if self._run is None:
             self._held = HeldRun(self.options.to, {})
             self._run = self._held.open(name=self.what)
+        before = _trained.setdefault(self._run, Counter())
+        before[self.what] += 1
+        if before[self.what] > 1:
+            self._prefix = f"{self.what}-{before[self.what]}"
         self._run.set_tags({"trained": self.what})
 
     @contextmanager
@@ -142,11 +152,11 @@ class Session:
             self._told = True
 
     def params(self, values: Any) -> None:
-        """Log params under names that begin with what is trained."""
+        """Log params under names that begin with what is trained, numbered from its second time."""
         if self._run is None:
             return
         found = plain(values)
-        self._run.log_params({f"{self.what}.{key}": value for key, value in found.items()})
+        self._run.log_params({f"{self._prefix}.{key}": value for key, value in found.items()})
 
     def metrics(self, values: dict[str, Any], step: int | None = None) -> None:
         """Log numbers; what is none is left out."""
@@ -155,8 +165,9 @@ class Session:
             self._run.log_metrics(numbers, step)
 
     def data(self, features: Any) -> None:
-        """Log the fingerprint of what it is trained on."""
-        if self._run is not None:
+        """Log the fingerprint of what it is trained on, if that is an array or a frame."""
+        is_dense = hasattr(features, "columns") or hasattr(features, "__array__")
+        if self._run is not None and is_dense:
             self._run.log_dataset(features, "training")
 
     def model(self, model: Any, features: Any, predict: Any) -> None:

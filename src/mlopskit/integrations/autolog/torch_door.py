@@ -6,6 +6,7 @@ A loss is never known to torch, so log it yourself.
 from __future__ import annotations
 
 import weakref
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,8 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
     Returns:
         What takes the hook away.
     """
-    seen: weakref.WeakKeyDictionary[Any, tuple[int, list[Any]]] = weakref.WeakKeyDictionary()
+    seen: weakref.WeakKeyDictionary[Any, _Seen] = weakref.WeakKeyDictionary()
+    rates_of: dict[str, int] = {}
     searches: dict[str, _Search] = {}
 
     def after_step(optimizer: Any, *_: Any) -> None:
@@ -35,21 +37,23 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
         if run is None:
             return
         with session.wall("log an optimizer"):
-            steps, before = seen.get(optimizer, (0, []))
-            name = type(optimizer).__name__
-            if not steps and session.options.log_models:
-                own = {id(each) for group in optimizer.param_groups for each in group["params"]}
-                searches[run.id] = _Search(run, session, own)
-            if not steps:
+            rates = [float(group["lr"]) for group in optimizer.param_groups]
+            known = seen.get(optimizer)
+            if known is None or known.run_id != run.id:
+                known = seen[optimizer] = _Seen(run.id, rates_of.get(run.id, 0))
+                if session.options.log_models and run.id not in searches:
+                    own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+                    searches[run.id] = _Search(run, session, own)
+                rates_of[run.id] = known.first + len(rates)
                 defaults = {
                     key: repr(v) if callable(v) else v for key, v in optimizer.defaults.items()
                 }
-                run.log_params({f"optimizer.{name}": defaults}, overwrite=True)
-            rates = [float(group["lr"]) for group in optimizer.param_groups]
-            if rates != before:
-                keys = [f"lr/{at}" if at else "lr" for at in range(len(rates))]
-                run.log_metrics(dict(zip(keys, rates, strict=True)), step=steps)
-            seen[optimizer] = steps + 1, rates
+                run.log_params({f"optimizer.{type(optimizer).__name__}": defaults}, overwrite=True)
+            if rates != known.rates:
+                places = range(known.first, known.first + len(rates))
+                keys = [f"lr/{at}" if at else "lr" for at in places]
+                run.log_metrics(dict(zip(keys, rates, strict=True)), step=known.steps)
+            known.steps, known.rates = known.steps + 1, rates
 
     handle = module.register_optimizer_step_post_hook(after_step)
 
@@ -59,6 +63,23 @@ def hook(module: ModuleType, session: Session) -> Callable[[], object]:
             search.stop()
 
     return remove
+
+
+@dataclass(slots=True)
+class _Seen:
+    """An optimizer in a run.
+
+    Attributes:
+        run_id: The run.
+        first: How many learning rates of other optimizers there are before its own.
+        steps: How often it has stepped there.
+        rates: What was logged of it last.
+    """
+
+    run_id: str
+    first: int
+    steps: int = 0
+    rates: list[float] = field(default_factory=list)
 
 
 class _Search:

@@ -154,7 +154,7 @@ def _check(text: str, label: str) -> str:
         and all(_INFO.match(each) for each in top["feature_infos"].split(" "))
         and len(top.get("monotone_constraints", " " * (features - 1)).split(" ")) == features
         # LightGBM seeks by these, and would read from the middle of a tree.
-        and _sizes_are_sound(text, sizes, len(blocks))
+        and _sizes_are_sound(text, len(head), sizes, len(blocks))
     )
     if not sound or not all(_tree_is_sound(block, features) for block in blocks):
         raise InvalidModel(f"{label} holds a tree that leads outside itself.")
@@ -216,11 +216,10 @@ def _check_parameters(rest: str, label: str) -> None:
         inside = inside or line == "parameters:"
 
 
-def _sizes_are_sound(text: str, sizes: list[int], count: int) -> bool:
+def _sizes_are_sound(text: str, head: int, sizes: list[int], count: int) -> bool:
     if len(sizes) != count:
         return False
-    raw = text.encode()
-    at = raw.find(b"Tree=0\n") if count else 0
+    raw, at = text[head + 1 :].encode(), 0
     for number, size in enumerate(sizes):
         if size <= 0 or not raw.startswith(b"Tree=%d\n" % number, at):
             return False
