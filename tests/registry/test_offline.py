@@ -92,3 +92,10 @@ def test_sockets_of_this_machine_are_not_the_network(tmp_path: Path) -> None:
         server.listen()
         with offline("the model"):
             client.connect(str(tmp_path / "s"))
+
+
+def test_a_block_in_a_block_does_not_end_it(port: int) -> None:
+    with pytest.raises(UntrustedModel, match=r"the outer .* reaches for"), offline("the outer"):
+        with offline("the inner"):
+            pass
+        reach(port)

@@ -191,7 +191,7 @@ def test_a_rounded_logarithmic_value_stays_in_its_range(tracker: Tracker) -> Non
 
     assert {each.params["small"] for each in result.trials} == {0.5, 1.0}
     tenths = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9}
-    assert {each.params["odd"] for each in result.trials} == tenths
+    assert {each.params["odd"] for each in result.trials} <= tenths
 
 
 def test_a_grid_is_counted_by_the_points_that_it_has(tracker: Tracker) -> None:

@@ -85,7 +85,8 @@ def _check_mapping(items: Mapping[Any, Any], label: str, file: str) -> None:
                 _check_choice(str(key), value, known, label, file)
     # A part that is of timm is made of a plain name. Above it the name is one to fetch.
     if items.get("backbone") and items.get("model_type") != "timm_backbone":
-        raise UntrustedModel(label, f"{file} has the 'backbone' {items['backbone']!r}, elsewhere")
+        what = f"{file} has the 'backbone' {items['backbone']!r}, which is fetched"
+        raise UntrustedModel(label, what)
 
 
 def _check_options(key: str, value: Any, label: str, file: str) -> None:
