@@ -45,6 +45,7 @@ class _State:
         is_: What it is now; one that is ``left`` is the parent's.
         thread: The one that used it last.
         users: The ids of its cursors; 0 while one is made, and -1 while the file is opened.
+        closing: Whether a thread that forks is closing it, or sees just now that it is in use.
         kept: What was set after `prepare`, to be set again.
     """
 
@@ -62,6 +63,7 @@ class _State:
         self.is_: Literal["new", "open", "asleep", "left", "closed"] = "new"
         self.thread = threading.get_ident()
         self.users: set[int] = set()
+        self.closing = False
         self.kept: tuple[int, Any, Any] | None = None
 
     @property
@@ -83,11 +85,15 @@ class _State:
         while True:
             self.thread = mine
             self.users.add(0)
-            if _forks.thread in (None, mine) or self._goes_on():
+            goes_on = _forks.thread in (None, mine) or self._goes_on()
+            if goes_on and not self.closing:
                 return
             self.users.discard(0)
-            with _forks.turn:
-                pass
+            if goes_on:
+                time.sleep(LOOK_S)
+            else:
+                with _forks.turn:
+                    pass
 
     def _goes_on(self) -> bool:
         """Tell whether this thread is in the middle of something: a fork waits for its end."""
@@ -207,7 +213,13 @@ class Connection(sqlite3.Connection):
         finally:
             state.users.discard(-1)
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether it is in a transaction; one that was closed is not."""
+        return _states[id(self)].is_ == "open" and super().in_transaction
+
     def _sleep(self) -> None:
+        """Close it until it is used again."""
         state = _states[id(self)]
         with suppress(sqlite3.Error):
             (synchronous,) = super().cursor().execute("pragma synchronous").fetchone()
@@ -257,10 +269,12 @@ def _before() -> None:
     while True:
         waited_for = False
         for connection, state in _connections():
+            state.closing = True
             if state.in_use:
                 waited_for |= state.thread != mine
             elif state.is_ == "open":
                 connection._sleep()
+            state.closing = False
         if not waited_for or time.monotonic() >= deadline:
             break
         time.sleep(LOOK_S)

@@ -357,6 +357,12 @@ for title, found in {
         return keras_file(folder, layers(found))
 
 
+@case("keras sizes without weights", "InvalidModel")
+def _(folder: Path, canary: Path) -> Path:
+    given = layer("InputLayer", batch_shape=[None, 4])
+    return keras_file(folder, layers(given, layer("Dense", units=10**9)))
+
+
 @case("keras weights in another file", "InvalidModel")
 def _(folder: Path, canary: Path) -> Path:
     import h5py
@@ -676,11 +682,23 @@ for title, spoil in {
     "number of nodes": lambda m, t: t["tree_param"].update(num_nodes="999999999"),
     "steps": lambda m, t: m.update(iteration_indptr=[0, 9999999]),
     "conditions": lambda m, t: t.update(split_conditions=[0.5]),
+    "no trees at once": lambda m, t: m["gbtree_model_param"].update(num_parallel_tree="0"),
 }.items():  # fmt: skip
 
     @case(f"xgboost {title}", "InvalidModel")
     def _(folder: Path, canary: Path, spoil: Any = spoil) -> Path:
         return xgboost_with(folder, spoil)
+
+
+for key, value in {
+    "num_feature": "2147483647", "num_class": "7", "base_score": "[5E-1,5E-1,5E-1]",
+}.items():  # fmt: skip
+
+    @case(f"xgboost {key} {value}", "InvalidModel")
+    def _(folder: Path, canary: Path, key: str = key, value: str = value) -> Path:
+        found = json.loads(xgboost_model())
+        found["learner"]["learner_model_param"][key] = value
+        return written(folder / "m.json", json.dumps(found))
 
 
 @case("xgboost class of somebody's own", "InvalidModel")
@@ -724,7 +742,7 @@ def lightgbm_with(folder: Path, key: str, value: str) -> Path:
 for key, value in {
     "left_child": "999999", "right_child": "-99999999", "split_feature": "99999999",
     "num_leaves": "600000000", "decision_type": "1", "threshold": "x", "max_feature_idx": "-5",
-    "num_class": "99999", "num_cat": "77",
+    "num_class": "99999", "num_cat": "77", "objective": "multiclass num_class:100000",
 }.items():  # fmt: skip
 
     @case(f"lightgbm {key} {value}", "InvalidModel")

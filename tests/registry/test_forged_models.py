@@ -320,12 +320,9 @@ def tree_nodes(value: Any) -> Iterator[dict[str, Any]]:
             yield from tree_nodes(each)
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [("outputs", "builds a tree"), ("loader", "builds a tree"), ("nodes", "leads outside")],
-)
-def test_a_tree_that_overruns_while_it_is_built_or_looked_at_is_refused(
-    registry: Registry, tmp_path: Path, change: str, problem: str
+@pytest.mark.parametrize("change", ["outputs", "loader"])
+def test_a_tree_that_overruns_while_it_is_built_is_never_built(
+    registry: Registry, tmp_path: Path, change: str
 ) -> None:
     skops_io = pytest.importorskip("skops.io")
     found = entries(skops_io.dumps(fitted("DecisionTreeClassifier", max_depth=2)))
@@ -333,12 +330,10 @@ def test_a_tree_that_overruns_while_it_is_built_or_looked_at_is_refused(
     (node,) = tree_nodes(schema)
     if change == "outputs":
         node["__reduce__"]["args"]["content"][2]["content"] = "3"
-    elif change == "nodes":
-        node["content"]["content"]["node_count"]["content"] = "8"
     else:
         node.update(__loader__="ConstructorFromReduceNode", content=node["__reduce__"]["args"])
     found["schema.json"] = json.dumps(schema).encode()
-    with pytest.raises(InvalidModel, match=problem):
+    with pytest.raises(InvalidModel, match="builds a tree"):
         load(registry, tmp_path / "m.skops", zipped(found))
 
 

@@ -426,3 +426,17 @@ def test_code_in_the_folder_runs_with_trust_alone(
     assert load(folder, "").startswith("UntrustedModel")
     assert load(folder, "trusted") == "Mine"
     assert hub[1] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"num_hidden_layers": 10**9}, {"hidden_size": 10**9}, {"vocab_size": 2 * 10**9}],
+)
+def test_settings_that_the_weights_cannot_fill_are_refused_before_anything_is_built(
+    registry: Registry, folder: Path, settings: dict[str, int]
+) -> None:
+    rewrite(folder / "config.json", **settings)
+    registry.register("huge", folder)
+
+    with pytest.raises(InvalidModel, match="tensors"):
+        registry.load("huge", 1)

@@ -9,6 +9,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.tracking.servers import mlflow_server
 from tests.tracking.transfers import copied
 
 import mlopskit as mk
@@ -37,7 +38,7 @@ mlflow = pytest.importorskip("mlflow")
 wandb = pytest.importorskip("wandb")
 wandb_server = pytest.importorskip("mlopskit.testing.wandb_server")
 
-ENDS = ("local", "mlflow", "wandb offline", "wandb online")
+ENDS = ("local", "mlflow", "mlflow server", "wandb offline", "wandb online")
 
 
 @pytest.fixture(autouse=True)
@@ -46,8 +47,18 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run one MLflow server; yield its address."""
+    folder = tmp_path_factory.mktemp("server")
+    store = f"sqlite:///{folder}/server.db"
+    mlflow.MlflowClient(store).search_experiments()
+    with mlflow_server(store, folder) as (port, _):
+        yield f"http://127.0.0.1:{port}"
+
+
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Tracker]]:
     """Return what opens a tracker in a home of its own."""
     kits: list[Kit] = []
     servers: list[Any] = []
@@ -55,6 +66,8 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., Tracker]]:
     def line(kind: str, name: str) -> Any:
         if kind == "mlflow":
             return f"mlflow:sqlite:///{tmp_path}/{name}.db"
+        if kind == "mlflow server":  # All of this name are one.
+            return f"mlflow:{request.getfixturevalue('server')}"
         if kind == "wandb offline":
             return {"backend": "wandb", "mode": "offline", "folder": str(tmp_path / name)}
         if kind == "wandb online":
@@ -108,12 +121,15 @@ def fill(tracker: Tracker) -> None:
 def test_every_pair_has_equal_digests(opened: Callable[..., Tracker]) -> None:
     """In every direction; a second time nothing is copied."""
     sources = {kind: opened(kind, f"from {kind}") for kind in ENDS}
-    for tracker in sources.values():
+    theirs: dict[str, str] = {}
+    for kind, tracker in sources.items():
         fill(tracker)
+        ids = ", ".join(f"'{run.id}'" for run in tracker.search_runs())
+        theirs[kind] = f"id IN ({ids})"
     for one, other in permutations(ENDS, 2):
         there = opened(other, f"{one} to {other}")
-        report = transfer_runs(sources[one], there)
-        again = transfer_runs(sources[one], there)
+        report = transfer_runs(sources[one], there, theirs[one])
+        again = transfer_runs(sources[one], there, theirs[one])
 
         assert len(report.copied) == 3, (one, other)
         assert len(report.digests) == 3

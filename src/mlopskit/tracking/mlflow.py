@@ -24,10 +24,12 @@ from mlopskit.hookspecs import hookimpl
 from mlopskit.storage import disk_errors
 from mlopskit.tracking import mlflow_filters as pushed
 from mlopskit.tracking import mlflow_layout as layout
+from mlopskit.tracking.backend import TrackerBackend, is_one_file
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Artifact, ArtifactUse, Experiment
 from mlopskit.tracking.escapes import key_to_store
 from mlopskit.tracking.mlflow_artifacts import RunFiles
+from mlopskit.tracking.mlflow_models import MODEL_ID, RunModels
 from mlopskit.tracking.mlflow_server import (
     checked_uri,
     look_into,
@@ -35,6 +37,7 @@ from mlopskit.tracking.mlflow_server import (
     reach,
     remember,
     store_lock,
+    tells_the_same,
     translated,
 )
 from mlopskit.tracking.mlflow_writer import Writer, experiment_id
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
 
     from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
-    from mlopskit.tracking.entities import Batch, MetricHistory, Number, RunRecord
+    from mlopskit.tracking.entities import Batch, MetricHistory, RunRecord
 
 TOOL = {
     "package": "mlflow",
@@ -153,6 +156,19 @@ class MlflowTracker(Tracker):
             with self._asking():
                 self.native.search_experiments(max_results=1)
 
+    def is_same_store(self, other: TrackerBackend) -> bool:
+        """Compare files; where a server is an end, ask both for their experiments and runs."""
+        if self.target == other.target or not isinstance(other, MlflowTracker):
+            return self.target == other.target
+        if self.place is not None and other.place is not None:
+            return is_one_file(self.place, other.place)
+        ends = [each for each in (self, other) if each.place is None or each.place.exists()]
+        if len(ends) < 2:
+            return False
+        clients = [each._client() for each in ends]
+        with ends[0]._asking(), ends[1]._asking():
+            return tells_the_same(*clients)
+
     def run_url(self, id: str) -> str | None:
         """Return the run's page on the server, once the run is there and while it answers."""
         if self.uri.startswith("http") and id in self._known:
@@ -246,14 +262,16 @@ class MlflowTracker(Tracker):
             if layout.CHILDREN_TAG in tags:
                 children = layout.children_points(self.native, run, key)
                 rows = [row for row in rows if not row.timestamp & 1]
-            points: dict[tuple[int, int], Number] = {(m.timestamp, m.step): m.value for m in rows}
+            odd: list[layout.Point] = []
             if layout.own_key("odd", key) in tags:
-                for step, time_ms, value in layout.odd_points(self.native, run, key):
-                    if not (children and time_ms & 1):
-                        points[time_ms, step] = value
-        if not points and not children:
+                odd = [
+                    point
+                    for point in layout.odd_points(self.native, run, key)
+                    if not (children and point[1] & 1)
+                ]
+            found = layout.together([(m.timestamp, m.step, m.value) for m in rows], odd)
+        if not found and not children:
             raise NotFound("metric", key, self._record(run).metrics)
-        found = [(*place, value) for place, value in points.items()]
         found += [(time_ms, step, value) for step, time_ms, value in children]
         return layout.history_of(sorted(found, key=lambda each: each[:2]))
 
@@ -283,24 +301,38 @@ class MlflowTracker(Tracker):
                 return newest
 
     def read_artifacts(self, id: str) -> list[Artifact]:
-        """List the files of a run; of a foreign run without digests."""
+        """List the files of a run, and of the models that MLflow keeps for it.
+
+        What mlopskit did not write has no digests.
+        """
         run = self._run(id)
-        own = run.info.run_id
         with self._asking(id):
             if layout.is_ours(run):
-                return layout.files_of(
+                found = layout.files_of(
                     run.data.tags, lambda text: layout.text_of(self.native, run, text)
                 )
-            return sorted(layout.walk(self.native, own, ""), key=lambda each: each.name)
+            else:
+                found = [
+                    Artifact(name=name, size=size, digest="")
+                    for name, size in RunFiles(self.native, run).walk()
+                ]
+            taken = {each.name.partition("/")[0] for each in found}
+            found += RunModels(self.native, run, taken).files()
+            return sorted(found, key=lambda each: each.name)
 
     def copy_artifact(self, id: str, artifact: Artifact, destination: Path) -> None:
         """Download a file."""
         run = self._run(id)
-        stored = layout.stored_path(artifact) if layout.is_ours(run) else artifact.name
+        place, stored = "", artifact.name
+        if MODEL_ID in artifact.metadata and not artifact.digest:
+            with self._asking(id):
+                place, stored = RunModels(self.native, run).where(artifact)
+        elif layout.is_ours(run):
+            stored = layout.stored_path(artifact)
         with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
             path = Path(folder, "file")
             with self._asking(id):
-                RunFiles(self.native, run).fetch(stored, path)
+                RunFiles(self.native, run, place).fetch(stored, path)
             with disk_errors(destination):
                 os.replace(path, destination)
 

@@ -30,17 +30,18 @@ AT_ONCE: Final = 8
 
 
 class RunFiles:
-    """The files of one run.
+    """The files of one run, or of one of its models.
 
     Args:
         client: MLflow's.
         run: MLflow's.
+        place: Where they lie; the run's own if left out.
     """
 
-    def __init__(self, client: MlflowClient, run: MlflowRun) -> None:
+    def __init__(self, client: MlflowClient, run: MlflowRun, place: str = "") -> None:
         self._run = run.info.run_id
         profiled: Any = add_databricks_profile_info_to_artifact_uri  # MLflow has no types here.
-        address = profiled(run.info.artifact_uri, client.tracking_uri)
+        address = profiled(place or run.info.artifact_uri, client.tracking_uri)
         # Not the client's own, which stays at the address that a server had before.
         self._store: Any = get_artifact_repository(address, tracking_uri=client.tracking_uri)
 
@@ -68,6 +69,16 @@ class RunFiles:
             names = sorted(each.path for each in self._store.list_artifacts(folder))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             yield from zip(names, pool.map(self.read, names), strict=True)
+
+    def walk(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the name and the size of every file below a folder. Raises what `fetch` raises."""
+        with self._asking(folder):
+            found = list(self._store.list_artifacts(folder or None))
+        for each in found:
+            if each.is_dir:
+                yield from self.walk(each.path)
+            else:
+                yield each.path, each.file_size or 0
 
     @contextmanager
     def _asking(self, name: str) -> Iterator[None]:

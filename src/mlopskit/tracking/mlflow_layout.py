@@ -21,6 +21,7 @@ from mlopskit.tracking.escapes import (
     key_from_store,
     key_to_store,
     param_from_text,
+    shown,
     tag_from_text,
 )
 from mlopskit.tracking.mlflow_artifacts import RunFiles
@@ -265,13 +266,19 @@ def _object(text: str | None) -> dict[str, Any]:
     return {}
 
 
-def walk(client: MlflowClient, run: str, folder: str) -> Iterator[Artifact]:
-    """Yield every file of a run that mlopskit did not write."""
-    for info in client.list_artifacts(run, folder or None):
-        if info.is_dir:
-            yield from walk(client, run, info.path)
-        else:
-            yield Artifact(name=info.path, size=info.file_size or 0, digest="")
+def together(
+    rows: Iterable[tuple[int, int, Number]], odd: Iterable[Point]
+) -> list[tuple[int, int, Number]]:
+    """Return (milliseconds, step, value) of a series: rows, and what they cannot hold.
+
+    Points may share time and step. Each odd one has a row of the finite number nearest to it, in
+    whose stead it stands, and may have been written to several files.
+    """
+    kept: dict[tuple[int, int, Number], None] = dict.fromkeys(rows)
+    told = {(time_ms, step, repr(value)): value for step, time_ms, value in odd}
+    for (time_ms, step, _), value in told.items():
+        kept.pop((time_ms, step, shown(value)), None)
+    return [*kept, *((time_ms, step, value) for (time_ms, step, _), value in told.items())]
 
 
 def _last(points: Mapping[str, Point]) -> dict[str, Any]:

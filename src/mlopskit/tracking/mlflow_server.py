@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from mlflow.entities import ViewType
 
 from mlopskit import mlflow_stores
 from mlopskit.mlflow_stores import checked_uri, look_into, public_uri, reach, remember, store_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mlflow import MlflowClient
 
 __all__ = [
     "checked_uri",
@@ -18,8 +22,11 @@ __all__ = [
     "reach",
     "remember",
     "store_lock",
+    "tells_the_same",
     "translated",
 ]
+
+PAGE: Final = 500
 
 
 @contextmanager
@@ -35,7 +42,7 @@ def translated(target: str, id: str = "") -> Iterator[None]:
 
 
 def tells_the_same(one: MlflowClient, other: MlflowClient) -> bool:
-    """Tell whether two addresses lead to one store, by what is told there: a bystander changes none.
+    """Tell whether two addresses lead to one store, by what is told there.
 
     MLflow gives an experiment its number and the millisecond of its making, and a run an id that no
     other run has. What is made between the questions does not matter: the first is asked twice.
@@ -59,7 +66,7 @@ def _experiments(client: MlflowClient) -> set[tuple[object, ...]]:
 
 
 def _runs(client: MlflowClient) -> set[tuple[object, ...]]:
-    ids = sorted({str(id) for id, _ in _experiments(client)})
+    ids = sorted({str(each) for each, _ in _experiments(client)})
     found: set[tuple[object, ...]] = set()
     token = None
     while ids:

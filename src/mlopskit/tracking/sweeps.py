@@ -99,7 +99,7 @@ def run_sweep(
 ) -> SweepResult:
     """Search a space for the params of the best value; every trial is a run, child of one.
 
-    An objective that raises fails its trial, and the sweep goes on.
+    An objective that raises or exits fails its trial, and the sweep goes on.
 
     Args:
         tracker: Where the runs go.
@@ -129,6 +129,7 @@ def run_sweep(
         MissingDependency: If Optuna is not installed.
         Conflict: If the sweep of that name searches otherwise, runs in another process, or must not
             be taken up.
+        BackendError: If the client takes no more trials; those that ended are kept.
     """
     if not callable(objective):
         raise InvalidInput(

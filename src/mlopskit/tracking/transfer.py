@@ -159,7 +159,8 @@ def transfer_runs(
             it cannot have replaced (`CannotReplace`), or is the source (`SameStore`); nothing is
             written.
         CopyDiffers: If a copy does not read back equal; the rest is copied nevertheless.
-        NotCopied: If a run cannot be read to its end; the rest is copied nevertheless.
+        NotCopied: If a run cannot be read to its end; the rest is copied nevertheless. Where it is
+            the only one, the reason itself is raised.
         Unavailable: If either end cannot be reached; call again to go on.
         InvalidInput: If the filter cannot be read.
         NotFound: If the file or folder of the source does not exist; it is not made.
@@ -202,6 +203,8 @@ def transfer_runs(
                 different[own] = unequal
         shown.at(len(work.runs), len(work.runs))
     differ = CopyDiffers(dst.target, different) if different else None
+    if len(work.runs) == 1 and work.failures:
+        raise next(iter(work.failures.values()))
     if work.failures:
         there = len(present) + len(copied) - len(different)
         raise NotCopied(src.target, work.failures, there, str(differ or "")) from next(

@@ -144,6 +144,11 @@ class Table:
                 if record is not None and record.HasField("history"):
                     self._take([messages.pair_of(item) for item in record.history.item], media=True)
 
+    def columns_of(self, name: str) -> list[float]:
+        """Return every number of one key."""
+        column = self.columns.get(name, Column()).settle()
+        return [each for each in column.values() if is_number(each)]
+
     def steps(self, rows: list[int]) -> array[int]:
         """Return W&B's own steps of rows; -1 for a row that has none."""
         return array("q", [int(step) for step in self._own("_step", rows, -1)])

@@ -168,13 +168,14 @@ def foreign(
     config: Mapping[str, Any],
     tags: Iterable[str],
     points: Mapping[str, Point],
+    texts: Mapping[str, str],
     **said: Any,
 ) -> RunRecord:
-    """Return a run that mlopskit did not write: its config as params, each tag with no text."""
+    """Return a run that mlopskit did not write: its config as params, each tag without a text."""
     return RunRecord(
         id=id,
         params={key: value for key, value in config.items() if not key.startswith("_")},
-        tags=dict.fromkeys(tags, ""),
+        tags={**texts, **dict.fromkeys(tags, "")},
         metrics={key: point[2] for key, point in points.items()},
         last_steps={key: point[0] for key, point in points.items()},
         **said,

@@ -25,6 +25,7 @@ from mlopskit.tracking import wandb_layout as layout
 from mlopskit.tracking.entities import Artifact
 from mlopskit.tracking.wandb_folders import by_id, find_runs
 from mlopskit.tracking.wandb_log import RunFile
+from mlopskit.tracking.wandb_summary import FILES, SAVED, only_in_summary, saved_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from mlopskit.tracking.wandb_kept import Kept
     from mlopskit.tracking.wandb_logged_artifacts import LoggedArtifact
     from mlopskit.tracking.wandb_offline_run import OfflineRun
+    from mlopskit.tracking.wandb_summary import OnlyInSummary
     from mlopskit.tracking.wandb_writer import Open
 
 MARKED: Final = layout.MARK.encode()
@@ -102,12 +104,15 @@ class OfflineStore:
                 with suppress(NotFound):
                     points += _points(part, key) if ours else _foreign_points(part, key)
                 part.forget()
+            if not points and not ours:
+                beside = _beside(parts).points
+                points = [beside[key]] if key in beside else []
             if not points:
                 raise NotFound("metric", key, _record(parts).metrics)
         return layout.history_of(points)
 
     def unread_keys(self, id: str) -> tuple[str, ...]:
-        """Return the keys of the history of a foreign run that have values that are no numbers."""
+        """Return what of a foreign run cannot be read, as `TransferReport.left_out` names it."""
         with self._lock:
             parts = self._found(id)
             if wandb_kept.is_ours(_config(parts)):
@@ -116,7 +121,10 @@ class OfflineStore:
             for part in parts:
                 found.update(part.other_keys())
                 part.forget()
-            return tuple(sorted(found))
+            found.update(_beside(parts).others)
+            kept = {each.name for each in _saved(parts)}
+            found.update(FILES + name for part in parts for name in part.saved)
+            return tuple(sorted(found - kept))
 
     def artifacts(self, id: str) -> list[Artifact]:
         """List the files, of each name the newest."""
@@ -130,6 +138,8 @@ class OfflineStore:
                     found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
                 elif not ours:  # In a run of ours it is what W&B made of a table.
                     found.update((a.name, a) for a in _files(each))
+            if not ours:
+                found = {**{each.name: each for each in _saved(parts)}, **found}
             return list(found.values())
 
     def copy(self, id: str, artifact: Artifact, destination: Path) -> None:
@@ -145,6 +155,13 @@ class OfflineStore:
                 for entry in each.entries():
                     if f"{each.name}/{entry.path}" == artifact.name and not artifact.digest:
                         path = each.verified(entry)
+                        with disk_errors(destination):
+                            shutil.copyfile(path, destination)
+                        return
+            for part in reversed(parts):
+                if artifact.type == SAVED and not artifact.digest:
+                    with suppress(NotFound):
+                        path = part.saved_file(artifact.name.removeprefix(FILES))
                         with disk_errors(destination):
                             shutil.copyfile(path, destination)
                         return
@@ -251,11 +268,13 @@ def _record(parts: Sequence[OfflineRun]) -> RunRecord:
         for key in part.metrics():
             points[key] = max(_foreign_points(part, key), key=lambda point: point[:2])
         part.forget()
+    beside = _beside(parts)
     return layout.foreign(
         last.id,
         _config(parts),
         last.tags,
-        points,
+        {**beside.points, **points},
+        beside.tags,
         name=last.name or last.id,
         experiment=last.project,
         status=layout.status_of(last.exit_code, ended=last.exit_code is not None),
@@ -296,6 +315,29 @@ def _files(each: LoggedArtifact) -> list[Artifact]:
         )
         for entry in each.entries()
     ]
+
+
+def _beside(parts: Sequence[OfflineRun]) -> OnlyInSummary:
+    """Return what the summary of a foreign run has and its history does not."""
+    logged: set[str] = set()
+    last_step = 0
+    for part in parts:
+        logged.update(part.metrics(), part.other_keys())
+        last_step = max(last_step, part.last_step())
+        part.forget()
+    summary = {key: value for part in parts for key, value in part.summary.items()}
+    return only_in_summary(summary, logged, last_step, parts[-1].ended_at)
+
+
+def _saved(parts: Sequence[OfflineRun]) -> list[Artifact]:
+    """Return the files that a foreign run saved and that are still there."""
+    found: dict[str, Artifact] = {}
+    for part in parts:
+        for name in part.saved:
+            with suppress(NotFound):
+                size = part.saved_file(name).stat().st_size
+                found[name] = saved_file(name, size)
+    return list(found.values())
 
 
 def _logged(parts: Sequence[OfflineRun]) -> list[LoggedArtifact]:

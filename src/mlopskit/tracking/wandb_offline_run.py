@@ -73,6 +73,7 @@ class OfflineRun:
         ended_at: When it ended, to the second.
         defined: What ``define_metric`` said, by key or pattern.
         artifacts: What it logged, in its order.
+        saved: The names of the files that it saved.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class OfflineRun:
     ended_at: datetime | None = field(init=False, default=None)
     defined: dict[str, Defined] = field(init=False, default_factory=dict)
     artifacts: list[LoggedArtifact] = field(init=False, default_factory=list)
+    saved: dict[str, None] = field(init=False, default_factory=dict)
     _file: RunFile = field(init=False, repr=False)
     _table: Table | None = field(init=False, default=None, repr=False)
     _summary: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
@@ -251,6 +253,21 @@ class OfflineRun:
             raise NotFound("file of the run", name)
         return path
 
+    def saved_file(self, name: str) -> Path:
+        """Return where a file lies that the run saved: W&B links to it, wherever it is.
+
+        Raises:
+            NotFound: If it is not there.
+        """
+        path = self.folder / "files" / name
+        if ".." in name.split("/") or name not in self.saved or not path.is_file():
+            raise NotFound("file of the run", name)
+        return path
+
+    def last_step(self) -> int:
+        """Return W&B's last step; 0 where the history has none."""
+        return max((int(each) for each in self._rows().columns_of("_step")), default=0)
+
     def _rows(self) -> Table:
         if self._table is None:
             self._table = Table(self.path)
@@ -281,6 +298,8 @@ class OfflineRun:
             self._define(record.metric)
         elif what == "artifact":
             self.artifacts.append(artifact_of(record.artifact, self.folder))
+        elif what == "files":
+            self.saved.update((f.path, None) for f in record.files.files if not f.type)
         elif what == "exit":
             self.exit_code = record.exit.exit_code
             if self.started_at is not None:

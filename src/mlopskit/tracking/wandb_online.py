@@ -22,13 +22,15 @@ from mlopskit.tracking.entities import Artifact
 from mlopskit.tracking.owner import is_gone
 from mlopskit.tracking.wandb_questions import VIEWER, Asking, Server, pushed_down
 from mlopskit.tracking.wandb_service import BROKEN, service
+from mlopskit.tracking.wandb_summary import FILES, SAVED, is_saved, only_in_summary, saved_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mlopskit.filters import Filter
     from mlopskit.tracking.entities import MetricHistory, RunRecord
     from mlopskit.tracking.wandb_kept import Kept
+    from mlopskit.tracking.wandb_summary import OnlyInSummary
     from mlopskit.tracking.wandb_writer import Open
 
 PAGE: Final = 100
@@ -158,6 +160,8 @@ class OnlineStore:
             if not wandb_kept.is_ours(run.config):
                 rows = self._rows(run)
                 found = [point for name, point in layout.foreign_points(rows) if name == key]
+                if not found and key in (beside := self._beside(run).points):
+                    found = [beside[key]]
             else:
                 name = layout.key_to_wandb(key)
                 picked = (
@@ -171,12 +175,13 @@ class OnlineStore:
         return layout.history_of(found)
 
     def unread_keys(self, id: str) -> tuple[str, ...]:
-        """Return the keys of the history of a foreign run that have values that are no numbers."""
+        """Return what of a foreign run cannot be read, as `TransferReport.left_out` names it."""
         run = self._run(id)
         if wandb_kept.is_ours(run.config):
             return ()
         with self._errors(id):
             found = {key for row in self._rows(run) for key in layout.other_keys(row)}
+            found.update(self._beside(run).others)
         return tuple(sorted(found))
 
     def artifacts(self, id: str) -> list[Artifact]:
@@ -191,6 +196,12 @@ class OnlineStore:
                     found.update((a.name, a) for a, _ in wandb_artifacts.files_of(said))
                 elif not ours:
                     found.update((a.name, a) for a in _files(logged))
+            if not ours:
+                saved = (each for each in run.files(per_page=PAGE) if is_saved(each.name))
+                found = {
+                    **{a.name: a for a in (saved_file(f.name, int(f.size)) for f in saved)},
+                    **found,
+                }
         return list(found.values())
 
     def copy(self, id: str, artifact: Artifact, destination: Path) -> None:
@@ -205,6 +216,13 @@ class OnlineStore:
                     path = logged.get_entry(entry).download(root=folder, skip_cache=True)
                     with disk_errors(destination):
                         os.replace(path, destination)
+                return
+            if artifact.type == SAVED and not artifact.digest:
+                with tempfile.TemporaryDirectory(dir=destination.parent) as folder:
+                    name = artifact.name.removeprefix(FILES)
+                    run.file(name).download(root=folder, replace=True).close()
+                    with disk_errors(destination):
+                        os.replace(Path(folder, name), destination)
                 return
         raise NotFound("artifact", artifact.name)
 
@@ -305,6 +323,14 @@ class OnlineStore:
         rows: Iterator[dict[str, Any]] = run.scan_history(page_size=ROWS, use_cache=False)
         return rows
 
+    def _beside(self, run: Any, seen: _Seen | None = None) -> OnlyInSummary:
+        """Return what the summary of a foreign run has and its history does not."""
+        seen = seen or _Seen()
+        for _ in seen.through(self._rows(run) if not seen.keys else ()):
+            pass
+        ended = layout.time_of_text(run.heartbeat_at) if run.state in STATES else None
+        return only_in_summary(_plain(run.summary_metrics), seen.keys, seen.last_step, ended)
+
     def _kept(self, run: Any) -> Kept:
         return wandb_kept.kept_of(run.id, run.config, run.summary_metrics, run.notes or "")
 
@@ -313,12 +339,15 @@ class OnlineStore:
             return self._kept(run).record()
         with self._errors(run.id):
             rows = self._rows(run)
-            points = dict(layout.foreign_points(rows))
+            seen = _Seen()
+            points = dict(layout.foreign_points(seen.through(rows)))
+            beside = self._beside(run, seen)
         return layout.foreign(
             run.id,
             run.config,
             run.tags,
-            points,
+            {**beside.points, **points},
+            beside.tags,
             name=run.name or run.id,
             experiment=self._project,
             status=STATES.get(run.state, "running"),
@@ -363,6 +392,25 @@ def reached(opened: Open, bucket: dict[str, Any]) -> dict[str, int]:
     if mark is None:
         return {}
     return opened.reached(int(mark), step=step, revision=(about.get("value") or {}).get("revision"))
+
+
+class _Seen:
+    """The keys and the last step of the rows of a history that went through."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.last_step = 0
+
+    def through(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield rows as they are."""
+        for row in rows:
+            self.keys.update(row)
+            self.last_step = max(self.last_step, int(row.get("_step") or 0))
+            yield row
+
+
+def _plain(summary: Any) -> dict[str, Any]:
+    return dict(summary) if isinstance(summary, dict) else {}
 
 
 def _files(logged: Any) -> list[Artifact]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlopskit.errors import InvalidModel, UntrustedModel
-from mlopskit.registry.flavors.hf_settings import check_settings
+from mlopskit.registry.flavors.hf_settings import check_settings, check_sizes
 from mlopskit.registry.flavors.json_files import mappings_in, read_json
 from mlopskit.registry.flavors.lazily import is_a, library
 from mlopskit.registry.flavors.offline import offline
@@ -85,10 +85,12 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:
     """
     if trusted is not True:
         _check_folder(folder, label)
-    for path in folder.glob("*.safetensors"):
-        check_header(path, label)
+    headers = [check_header(path, label) for path in folder.glob("*.safetensors")]
     config = read_json(folder / "config.json", label)
     name = _architecture(config, label)
+    if headers and trusted is not True:
+        counts, sizes = zip(*headers, strict=True)
+        check_sizes(config, sum(counts), sum(sizes), label)
     transformers = library("transformers", "A Hugging Face folder", "transformers")
     try:
         with nullcontext() if trusted is True else offline(label):

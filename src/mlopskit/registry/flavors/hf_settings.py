@@ -44,7 +44,39 @@ OPTIONS: Final = dict.fromkeys(
     ("backbone_kwargs", "model_args"),
     ("in_chans", "out_indices", "output_stride", "features_only", "inference_mode", "img_size"),
 )
+# Each of a model's layers has a tensor of its own, and each of its features a number in one.
+_LAYERS: Final = re.compile(r"num_(\w+_)?layers\Z|n_layers?\Z|(en|de)coder_layers\Z|depth\Z")
+FEATURES: Final = frozenset(
+    (
+        *("hidden_size", "intermediate_size", "vocab_size", "embedding_size", "d_model", "d_ff"),
+        *("n_embd", "n_inner", "ffn_dim", "encoder_ffn_dim", "decoder_ffn_dim", "dim"),
+    )
+)
 _SCHEME: Final = re.compile(r"[A-Za-z][\w+.-]*:(?!\d+\Z)\S")  # `cuda:0` has none
+
+
+def check_sizes(settings: Mapping[str, Any], tensors: int, size: int, label: str) -> None:
+    """Check that settings do not ask for what the weights cannot fill.
+
+    transformers builds the layers before it looks at the weights.
+
+    Args:
+        settings: What ``config.json`` holds. Its parts are not looked at: a class may leave them
+            out.
+        tensors: How many there are in the files.
+        size: The bytes of them.
+        label: The model, for the errors' messages.
+
+    Raises:
+        InvalidModel: If a number of layers or of features is larger.
+    """
+    for key, value in settings.items():
+        most = tensors if _LAYERS.match(key) else size if key in FEATURES else None
+        if most is not None and isinstance(value, int) and value > most:
+            raise InvalidModel(
+                f"{label} has {value} as {key!r}, and its weights are {tensors} tensors of "
+                f"{size} bytes in all."
+            )
 
 
 def check_settings(settings: Any, label: str, file: str) -> None:

@@ -72,8 +72,11 @@ def load(folder: Path, label: str, *, trusted: bool) -> Any:  # noqa: ARG001 - t
         raise InvalidModel(f"{label} is no sound safetensors file: {exc}") from exc
 
 
-def check_header(path: Path, label: str) -> None:
+def check_header(path: Path, label: str) -> tuple[int, int]:
     """Check a header before tensors are read: keys once, no gaps, nothing behind the last tensor.
+
+    Returns:
+        How many tensors there are, and how many bytes they take.
 
     Raises:
         InvalidModel: If it is not sound.
@@ -97,3 +100,4 @@ def check_header(path: Path, label: str) -> None:
         end = stop
     if end != size - 8 - length:
         raise InvalidModel(f"{label} holds bytes that belong to no tensor, or lacks some.")
+    return len(places), end

@@ -254,7 +254,6 @@ def _plain_is_sound(tree: Any, features: int) -> bool:
     """Check the nodes of a decision tree: children come after their parent, and have only one."""
     import numpy as np  # noqa: PLC0415
 
-    # Before this its arrays must not be looked at: they are as long as it says.
     if not tree.node_count == tree.capacity > 0:
         return False
     left, right, feature = tree.children_left, tree.children_right, tree.feature
