@@ -270,11 +270,13 @@ def _before() -> None:
         waited_for = False
         for connection, state in _connections():
             state.closing = True
-            if state.in_use:
-                waited_for |= state.thread != mine
-            elif state.is_ == "open":
-                connection._sleep()
-            state.closing = False
+            try:
+                if state.in_use:
+                    waited_for |= state.thread != mine
+                elif state.is_ == "open":
+                    connection._sleep()
+            finally:
+                state.closing = False
         if not waited_for or time.monotonic() >= deadline:
             break
         time.sleep(LOOK_S)

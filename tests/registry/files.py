@@ -796,6 +796,22 @@ def _(folder: Path, canary: Path) -> Path:
     return hf_folder(folder, {}, **{"adapter_config.json": b'{"base_model_name_or_path": "x/y"}'})
 
 
+@case("hf with attention from elsewhere", "UntrustedModel")
+def _(folder: Path, canary: Path) -> Path:
+    return hf_folder(folder, {"_attn_implementation": "somebody/payload"})
+
+
+@case("hf with a backbone from elsewhere", "UntrustedModel")
+def _(folder: Path, canary: Path) -> Path:
+    fetched = {"backbone": "somebody/weights", "use_pretrained_backbone": True}
+    return hf_folder(folder, {"architectures": ["BertModel"], **fetched})
+
+
+@case("hf with more layers than weights", "InvalidModel")
+def _(folder: Path, canary: Path) -> Path:
+    return hf_folder(folder, {"architectures": ["BertModel"], "num_hidden_layers": 10**9})
+
+
 @case("hf index that leads outside", "InvalidModel")
 def _(folder: Path, canary: Path) -> Path:
     text = json.dumps({"weight_map": {"w": "../../x.safetensors"}}).encode()

@@ -90,7 +90,8 @@ class RunFiles:
         except Exception as exc:
             if _is_missing(exc):
                 raise NotFound(f"file of the run {self._run}", name) from exc
-            if isinstance(exc, MlflowException | RequestException):
+            refused = getattr(exc, "error_code", "") == "INVALID_PARAMETER_VALUE"  # Its name.
+            if isinstance(exc, MlflowException | RequestException) and not refused:
                 raise
             said = Redactor().text(str(exc))
             if isinstance(exc, OSError):

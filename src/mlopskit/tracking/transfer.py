@@ -99,8 +99,8 @@ class NotCopied(StorageError):
         super().__init__(
             f"{were} of {source} could not be read, and nothing of them was copied:\n"
             + "\n".join(shown)
-            + f"\n{others} others are at the destination, whole. The same call goes on from here."
-            + (f"\n{more}" if more else "")
+            + f"\nOf the others {others} {'is' if others == 1 else 'are'} at the destination, whole. "
+            "The same call goes on from here." + (f"\n{more}" if more else "")
         )
         self.failures = failures
 
