@@ -357,6 +357,12 @@ def test_what_only_the_summary_of_w_and_b_has_and_what_was_saved_goes_along(
         path = there.download_artifact(own, "files/keep.txt", tmp_path / "got")
         assert path.read_text() == "kept"
 
+        if mode == "online":
+            line["base_url"] = server.url.replace("127.0.0.1", "localhost")
+        else:
+            line["folder"] = str(folder / "wandb")
+        with pytest.raises(SameStore):
+            transfer_runs(source, opened(line, "again"), replace=True)
         back = transfer_runs(there, source)
         assert (back.copied, back.present) == ((), (own,))
         assert [each.id for each in source.search_runs()] == ["abcd1234"]

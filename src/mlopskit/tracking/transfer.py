@@ -99,7 +99,7 @@ class NotCopied(StorageError):
         super().__init__(
             f"{were} of {source} could not be read, and nothing of them was copied:\n"
             + "\n".join(shown)
-            + f"\nOf the others {others} {'is' if others == 1 else 'are'} at the destination, whole. "
+            + f"\nRuns that are at the destination, whole: {others}. "
             "The same call goes on from here." + (f"\n{more}" if more else "")
         )
         self.failures = failures

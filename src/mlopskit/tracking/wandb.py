@@ -19,6 +19,7 @@ from mlopskit.capabilities import Capabilities
 from mlopskit.errors import ConfigError, Unavailable
 from mlopskit.hookspecs import hookimpl
 from mlopskit.tracking import wandb_layout
+from mlopskit.tracking.backend import TrackerBackend
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Experiment, MetricsLogged
 from mlopskit.tracking.wandb_kept import Kept
@@ -161,6 +162,19 @@ class WandbTracker(Tracker):
     def place(self) -> Path | None:
         """The folder of the offline runs."""
         return self.folder if self.mode == "offline" else None
+
+    def is_same_store(self, other: TrackerBackend) -> bool:
+        """Compare the files of the runs; of servers ask both for the latest runs of the source."""
+        if self.target == other.target:
+            return True
+        if not isinstance(other, WandbTracker) or self.mode != other.mode:
+            return False
+        one, two = self._store, other._store
+        if isinstance(one, OfflineStore) and isinstance(two, OfflineStore):
+            return not one.files().isdisjoint(two.files())
+        if isinstance(one, OnlineStore) and isinstance(two, OnlineStore):
+            return two.has_all(one.latest())
+        return False
 
     @property
     def reuses_ids(self) -> bool:

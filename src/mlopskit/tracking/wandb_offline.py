@@ -94,6 +94,16 @@ class OfflineStore:
         records.sort(key=_started, reverse=True)
         yield from (run for run in records if experiment in (None, run.experiment))
 
+    def files(self) -> set[tuple[int, int]]:
+        """Return which files the runs are, whatever path leads to them."""
+        found: set[tuple[int, int]] = set()
+        with self._lock:
+            for part in self._all():
+                with disk_errors(part.path), suppress(FileNotFoundError):
+                    at = part.path.stat()
+                    found.add((at.st_dev, at.st_ino))
+        return found
+
     def history(self, id: str, key: str) -> MetricHistory:
         """Read one metric."""
         with self._lock:

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ from mlopskit.tracking.wandb_service import BROKEN, service
 from mlopskit.tracking.wandb_summary import FILES, SAVED, is_saved, only_in_summary, saved_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlopskit.filters import Filter
     from mlopskit.tracking.entities import MetricHistory, RunRecord
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 ROWS: Final = 1000
+FEW: Final = 5
 FIRST_LOOK_S: Final = 0.05
 LONGEST_LOOK_S: Final = 2.0
 STUCK_S: Final = 60.0
@@ -152,6 +154,30 @@ class OnlineStore:
             record = self._record(run)
             if experiment in (None, record.experiment):
                 yield record
+
+    def latest(self) -> list[tuple[str, str]]:
+        """Return what tells a few runs from any other: their paths, and when W&B made them."""
+        api = self._reachable()
+        with self._errors():
+            api.flush()
+            where = f"{self.entity}/{self._project}"
+            try:
+                runs = islice(api.runs(where, order="-created_at", per_page=FEW), FEW)
+                return [(f"{where}/{run.id}", str(run.created_at)) for run in runs]
+            except ValueError:
+                return []  # The project is not there yet.
+
+    def has_all(self, runs: Sequence[tuple[str, str]]) -> bool:
+        """Tell whether there are such runs, and all of them are here."""
+        where = f"{self.entity}/{self._project}/"
+        for path, made in runs:
+            try:
+                same = path.startswith(where) and str(self._run(path[len(where) :]).created_at)
+            except NotFound:
+                return False
+            if same != made:
+                return False
+        return len(runs) > 0
 
     def history(self, id: str, key: str) -> MetricHistory:
         """Read one metric: every row that has it."""
