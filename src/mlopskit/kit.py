@@ -296,7 +296,9 @@ def transfer(
         progress: Show a bar, on a terminal or in a notebook.
 
     Raises:
-        Conflict: If the destination has a run of the same id that differs; nothing is written.
+        Conflict: If the destination has a run of the same id that differs, cannot have a run
+            replaced, or is the source under another name; nothing is written.
+        NotCopied: If a run cannot be read to its end; the rest is copied nevertheless.
         CopyDiffers: If a copy does not read back equal; the rest is copied nevertheless.
         NotFound: If the file or folder of the source does not exist; it is not made.
         Unavailable: If either end cannot be reached; call again to go on.

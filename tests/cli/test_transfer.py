@@ -65,7 +65,7 @@ def test_what_is_left_out_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
     said = capsys.readouterr().out
-    assert "left out of run x: h, s (texts and histograms of W&B's history)" in said
+    assert "left out of run x: h, s (what a copy has no place for)" in said
 
 
 def test_a_mistyped_source_is_no_success(cli: Callable[..., Done], tmp_path: Path) -> None:

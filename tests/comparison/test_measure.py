@@ -34,7 +34,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> ToolComparison:
     comparison = mk.compare(
         *("local", "mlflow", "wandb"),
         html=tmp_path_factory.mktemp("page") / "page.html",
-        outage_s=6,
+        outage_s=15,
         times=1,
         told=told.append,
     )

@@ -77,7 +77,7 @@ def show(report: TransferReport, *, as_json: bool) -> None:
     were = "was" if present == 1 else "were"
     line(f"Copied {counted(copied, 'run')}; {present} {were} there already, and equal.")
     for run, keys in report.left_out.items():
-        line(f"left out of run {run}: {', '.join(keys)} (texts and histograms of W&B's history)")
+        line(f"left out of run {run}: {', '.join(keys)} (what a copy has no place for)")
     if report.digests:
         shown = list(report.digests.items())[:MOST_SHOWN]
         table(

@@ -176,6 +176,12 @@ class HeldRun:
         self._pickled = True
         return {**self.__dict__, "_run": None, "_tracker": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._made_at[0] == os.getpid():  # A copy here is another one.
+            self._chosen = self._start.get("run_id") or uuid.uuid4().hex
+            self._made_at, self._pickled = (os.getpid(), _forks), False
+
     @property
     def _shared(self) -> bool:
         """Whether other processes, such as those that a trainer starts, may have opened the run."""

@@ -19,7 +19,6 @@ from mlopskit.capabilities import Capabilities
 from mlopskit.errors import ConfigError, Unavailable
 from mlopskit.hookspecs import hookimpl
 from mlopskit.tracking import wandb_layout
-from mlopskit.tracking.backend import TrackerBackend
 from mlopskit.tracking.base import Tracker, TrackerOptions
 from mlopskit.tracking.entities import Experiment, MetricsLogged
 from mlopskit.tracking.wandb_kept import Kept
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from mlopskit.filters import Filter, Order
     from mlopskit.tool import Context
+    from mlopskit.tracking.backend import TrackerBackend
     from mlopskit.tracking.entities import Artifact, Batch, MetricHistory, RunRecord
     from mlopskit.tracking.wandb_writer import Open
 
