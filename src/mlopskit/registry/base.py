@@ -88,7 +88,7 @@ class Registry(Signing, Webhooks, Approvals):
                 left out.
             description: A text for people.
             input_example: A few rows to ask it with: an array, a mapping from name to array, or a
-                frame. Servers warm up with it.
+                frame. A server that is given it warms up with it.
             output_example: What the model answers to them, likewise. Servers are held to it.
             data: The fingerprint of the training data, as a run's dataset has it.
             code: The revision of the code; that of the working folder's Git if left out.
@@ -157,7 +157,8 @@ class Registry(Signing, Webhooks, Approvals):
             version: The candidate.
             stage: Where it shall go.
             gates: Functions of a `GateContext` that return a bool or a `GateResult`; one alone may
-                be passed as it is. One that raises, or returns anything else, refuses.
+                be passed as it is. One that raises, exits, or returns anything else,
+                refuses.
             why: A reason for the history.
 
         Raises:
