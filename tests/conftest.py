@@ -19,6 +19,15 @@ if _ignored and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files whose tests take minutes go first, so that no worker is left with one at the end.
+_LONG = ("test_wheel.py", "test_measure.py", "test_registry.py", "test_transfer.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first, each in its own order."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, Any, Any]:
     """Escape what no UTF-8 can hold in what a test logged: reports cross processes in it."""

@@ -141,33 +141,15 @@ def _hear(line: Connection, child: _Child) -> Outcome | None:
 
 
 def _start(work: _Work, others: list[Connection]) -> tuple[Connection, _Child]:
-    """Fork a child that has inherited no pipe of a program another thread is starting.
+    """Fork a child that holds no pipe of a program another thread is starting.
 
     `subprocess` hears through a pipe whether its program began. A child forked in the middle of it
     (W&B's SDK starts programs when a run begins) would hold that pipe, and the thread would wait
     until the trial ends. No lock keeps the two apart, and forking runs hooks that let other threads
-    go on. So a child first looks for pipes that are newer than the last look at the threads; if
-    there are any, it ends, and another is forked.
+    go on. So the child is told which pipes came between a moment when no program was being started
+    and the fork, and closes them: whoever made them is not in the child.
     """
-    deadline = time.monotonic() + STARTING_S
-    while True:
-        late = time.monotonic() >= deadline
-        pipes = None if late else _pipes()
-        if not late and any(map(_starts, sys._current_frames().values())):
-            time.sleep(0.001)
-            continue
-        line, pid = _fork(work, others, pipes)
-        try:
-            good = bool(line.recv())
-        except (EOFError, OSError):
-            good = True  # It has died; that is heard of later.
-        if good:
-            return line, _Child(work.begun, pid)
-        line.close()
-        os.waitpid(pid, 0)
-
-
-def _fork(work: _Work, others: list[Connection], pipes: set[int] | None) -> tuple[Connection, int]:
+    before = _calm_pipes()
     parent = os.getpid()
     ours, theirs = get_context("fork").Pipe()  # Sockets.
     for stream in (sys.stdout, sys.stderr):
@@ -178,19 +160,32 @@ def _fork(work: _Work, others: list[Connection], pipes: set[int] | None) -> tupl
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
-        _child(work, theirs, [ours, *others], pipes, parent)
+        _child(work, theirs, [ours, *others], parent)
     theirs.close()
-    return ours, pid
+    with suppress(OSError):  # It has died; that is heard of later.
+        ours.send(set() if before is None else set(_pipes()) - before)
+    return ours, _Child(work.begun, pid)
 
 
-def _pipes() -> set[int]:
-    """The inodes of this process's pipes."""
-    found = set()
+def _calm_pipes() -> set[int] | None:
+    """Return the pipes of a moment when no thread started a program; None if there is none."""
+    deadline = time.monotonic() + STARTING_S
+    while time.monotonic() < deadline:
+        pipes = set(_pipes())
+        if not any(map(_starts, sys._current_frames().values())):
+            return pipes
+        time.sleep(0.001)
+    return None
+
+
+def _pipes() -> dict[int, list[int]]:
+    """Return the descriptors of this process's pipes, by inode."""
+    found: dict[int, list[int]] = {}
     for name in os.listdir("/dev/fd"):
         with suppress(OSError):  # The one of this list is closed by now.
             status = os.fstat(int(name))
             if stat.S_ISFIFO(status.st_mode):
-                found.add(status.st_ino)
+                found.setdefault(status.st_ino, []).append(int(name))
     return found
 
 
@@ -203,21 +198,16 @@ def _starts(frame: FrameType | None) -> bool:
     return False
 
 
-def _child(
-    work: _Work,
-    line: Connection,
-    others: list[Connection],
-    pipes: set[int] | None,
-    parent: int,
-) -> NoReturn:
+def _child(work: _Work, line: Connection, others: list[Connection], parent: int) -> NoReturn:
     code = 1
     try:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
         for each in others:
             each.close()
-        line.send(alone := pipes is None or _pipes() <= pipes)
-        if not alone:
-            os._exit(0)
+        foreign = line.recv()
+        for inode, descriptors in _pipes().items():
+            for each_end in descriptors if inode in foreign else ():
+                os.close(each_end)
         work.let_go()
         _one_thread()
         begun = work.begun

@@ -81,7 +81,7 @@ def asked(gate: Gate, context: GateContext) -> GateResult:
 def _exited(name: str, error: SystemExit) -> GateResult:
     """Return the refusal of a gate that exits, with the code that the program would have had."""
     code = exit_code(error)
-    text = f" ({_message(error)})" if isinstance(error.code, str) else ""
+    text = "" if isinstance(error.code, int | None) else f" ({_message(error)})"
     return GateResult(
         passed=False,
         reason=f"{name} tried to end the program with the exit code {code}{text}, and did not "
