@@ -12,7 +12,7 @@ import sys
 import weakref
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
@@ -24,7 +24,7 @@ except ImportError:  # MLflow 2.9 has it elsewhere.
         _get_default_host_creds as get_default_host_creds,
     )
 from mlflow.utils.rest_utils import http_request
-from requests import RequestException
+from requests import HTTPError, RequestException
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -219,3 +219,14 @@ def _translation(exc: MlflowException, target: str, kind: str, name: object) -> 
 
 def _dialect(uri: str) -> str:
     return uri.partition(":")[0].partition("+")[0]
+
+
+def is_missing(exc: Exception) -> bool:
+    """Tell whether a store of artifacts said, in its own way, that a file is not there."""
+    if isinstance(exc, HTTPError):
+        return exc.response is not None and exc.response.status_code == 404
+    if isinstance(exc, MlflowException):
+        return bool(exc.error_code == "RESOURCE_DOES_NOT_EXIST")
+    said: Any = getattr(exc, "response", None)  # Of S3's client.
+    code = said.get("Error", {}).get("Code") if isinstance(said, dict) else None
+    return isinstance(exc, FileNotFoundError) or code in ("404", "NoSuchKey")

@@ -36,6 +36,12 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Return where the embedded registry lies."""
+    return tmp_path / "registry"
+
+
+@pytest.fixture
 def receiver() -> Iterator[Receiver]:
     made = Receiver()
     yield made

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.core, pytest.mark.network]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "registry"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
 CHILD = """
 import os, sys, time
 from mlopskit.registry.webhooks import outbox

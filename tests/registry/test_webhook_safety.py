@@ -38,18 +38,6 @@ OTHER = "whsec_" + base64.b64encode(bytes(range(32, 64))).decode()
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "registry"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
-@pytest.fixture
 def registry(opened: Callable[..., LocalRegistry]) -> LocalRegistry:
     return opened()
 

@@ -29,18 +29,6 @@ pytestmark = [pytest.mark.core, pytest.mark.network]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "registry"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "weights.bin"
-    path.write_bytes(b"weights")
-    return path
-
-
-@pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have nothing tried again but by `deliver_webhooks`."""
     monkeypatch.setattr(delivery, "drawn", lambda longest: 3600.0)

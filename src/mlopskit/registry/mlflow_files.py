@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from requests import HTTPError, RequestException
+from requests import RequestException
 
 from mlopskit.errors import BackendError, IntegrityError, MlopskitError, StorageError, Unavailable
+from mlopskit.mlflow_stores import is_missing
 from mlopskit.redaction import Redactor
 from mlopskit.registry import blobs
 from mlopskit.registry.blobs import ManifestFile, steady
@@ -191,7 +192,7 @@ class Files:
             raise
         except Exception as exc:
             said = Redactor().text(str(exc))
-            if _is_missing(exc):
+            if is_missing(exc):
                 raise _Missing(said) from exc
             if _is_away(exc):
                 raise Unavailable(self._target, said) from exc
@@ -207,16 +208,6 @@ class _Missing(BackendError):
 def stored_name(name: str) -> str:
     """Return the path that a file is stored at: its own, but for awkward characters."""
     return _AWKWARD.sub(lambda found: f"~{ord(found[0]):x}~", name)
-
-
-def _is_missing(exc: Exception) -> bool:
-    if isinstance(exc, HTTPError):
-        return exc.response is not None and exc.response.status_code == 404
-    if isinstance(exc, MlflowException):
-        return bool(exc.error_code == "RESOURCE_DOES_NOT_EXIST")
-    said: Any = getattr(exc, "response", None)  # Of S3's client.
-    code = said.get("Error", {}).get("Code") if isinstance(said, dict) else None
-    return isinstance(exc, FileNotFoundError) or code in ("404", "NoSuchKey")
 
 
 def _is_away(exc: Exception) -> bool:

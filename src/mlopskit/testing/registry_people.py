@@ -30,7 +30,7 @@ def _key_pair(folder: Path) -> tuple[Path, Path]:
     """Write a private and a public key, and return where."""
     pytest.importorskip("model_signing")
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - an extra
 
     key = ec.generate_private_key(ec.SECP256R1())
     private, public = folder / "key.pem", folder / "key.pub"

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
-from requests import HTTPError, RequestException
+from requests import RequestException
 
 from mlopskit.errors import BackendError, MlopskitError, NotFound, StorageError
+from mlopskit.mlflow_stores import is_missing
 from mlopskit.redaction import Redactor
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RunFiles:
         except MlopskitError:
             raise
         except Exception as exc:
-            if _is_missing(exc):
+            if is_missing(exc):
                 raise NotFound(f"file of the run {self._run}", name) from exc
             refused = getattr(exc, "error_code", "") == "INVALID_PARAMETER_VALUE"  # Its name.
             if isinstance(exc, MlflowException | RequestException) and not refused:
@@ -97,13 +98,3 @@ class RunFiles:
             if isinstance(exc, OSError):
                 raise StorageError(f"{name!r} of the run {self._run}: {said}") from exc
             raise BackendError(f"{name!r} of the run {self._run} cannot be read: {said}") from exc
-
-
-def _is_missing(exc: Exception) -> bool:
-    if isinstance(exc, HTTPError):
-        return exc.response is not None and exc.response.status_code == 404
-    if isinstance(exc, MlflowException):
-        return bool(exc.error_code == "RESOURCE_DOES_NOT_EXIST")
-    said: Any = getattr(exc, "response", None)  # Of S3's client.
-    code = said.get("Error", {}).get("Code") if isinstance(said, dict) else None
-    return isinstance(exc, FileNotFoundError) or code in ("404", "NoSuchKey")

@@ -101,7 +101,7 @@ class RunFile:
     def parsed(self, message: bytes) -> Any:
         """Return a message as W&B's ``Record``; None, with damage named, if it is none."""
         # It has no types, and comes with wandb.
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415 - with wandb
 
         try:
             return protocol().Record.FromString(message)

@@ -135,7 +135,7 @@ def _sparse(item: Any) -> str | None:
 
 def _random(item: Any) -> str | None:
     """Check where a generator stands in its own numbers."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     source = getattr(item, "_bit_generator", getattr(item, "bit_generator", item))
     if not isinstance(source, np.random.BitGenerator):
@@ -150,7 +150,7 @@ _OUTSIDE: Final = "that leads outside itself"
 
 def _machine(own: dict[str, Any]) -> str | None:
     """Check a support vector machine: libsvm takes every array to be as long as it should."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if "support_vectors_" not in own:
         return None
@@ -184,7 +184,7 @@ def _machine(own: dict[str, Any]) -> str | None:
 
 def _neighbors(own: dict[str, Any]) -> str | None:
     """Check neighbours that are searched without a tree."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if own.get("_fit_X") is None:
         return None
@@ -215,7 +215,7 @@ def _centers(own: dict[str, Any]) -> str | None:
 
 def _one_hot(own: dict[str, Any]) -> str | None:
     """Check an encoder, which writes where its counts of columns lead."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if "categories_" not in own or "_n_features_outs" not in own:
         return None

@@ -59,7 +59,7 @@ def forest(own: dict[str, Any]) -> str | None:
 
 def isolation_forest(own: dict[str, Any]) -> str | None:
     """Tell what is wrong with an isolation forest, whose trees get columns of a row each."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if "estimators_" not in own:
         return None
@@ -78,7 +78,7 @@ def isolation_forest(own: dict[str, Any]) -> str | None:
 
 def boosting(own: dict[str, Any]) -> str | None:
     """Tell what is wrong with gradient boosting, whose trees write into one array of results."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if "estimators_" not in own:
         return None
@@ -100,7 +100,7 @@ def boosting(own: dict[str, Any]) -> str | None:
 
 def _start(first: Any, classes: int | None, width: int) -> str | None:
     """Check what boosting begins with: as many columns as there are trees in a step."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if isinstance(first, str) and first == "zero":
         return None
@@ -120,7 +120,7 @@ def histogram_boosting(  # noqa: PLR0911 - one for each thing that can be wrong
     own: dict[str, Any],
 ) -> str | None:
     """Tell what is wrong with histogram gradient boosting."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if "_predictors" not in own:
         return None
@@ -146,7 +146,7 @@ def histogram_boosting(  # noqa: PLR0911 - one for each thing that can be wrong
 
 def _are_codes(values: Any) -> bool:
     """Tell whether the categories of a feature fit the 256 bits of a set."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     found = np.asarray(values)
     return bool(found.ndim == 1 and ((found >= 0) & (found < 256)).all())
@@ -156,7 +156,7 @@ def _keeps_the_columns(  # noqa: PLR0911 - one for each thing that can be wrong
     before: Any, features: int
 ) -> bool:
     """Tell whether a preprocessor is the one that `fit` makes: nothing looks at what it returns."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if before is None:
         return True
@@ -211,7 +211,7 @@ def _groups(own: dict[str, Any]) -> tuple[int, int]:
     Raises:
         ValueError: If the classes are not as many as they are said to be.
     """
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     outputs = count(own["n_outputs_"])
     if "n_classes_" not in own or "classes_" not in own:
@@ -226,7 +226,7 @@ def _groups(own: dict[str, Any]) -> tuple[int, int]:
 
 def _histogram_is_sound(tree: Any, sorting: Any) -> bool:
     """Check the nodes of histogram gradient boosting: children come after their parent."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if names(tree) != HISTOGRAM or set(vars(tree)) != _ARRAYS:
         return False
@@ -252,7 +252,7 @@ def _histogram_is_sound(tree: Any, sorting: Any) -> bool:
 
 def _plain_is_sound(tree: Any, features: int) -> bool:
     """Check the nodes of a decision tree: children come after their parent, and have only one."""
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     if not tree.node_count == tree.capacity > 0:
         return False
@@ -270,7 +270,7 @@ def _plain_is_sound(tree: Any, features: int) -> bool:
 
 
 def _is_as_deep(left: Any, right: Any, depth: int) -> bool:
-    import numpy as np  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415 - who has the model has it
 
     level = np.array([0])
     for _ in range(min(depth, len(left)) + 1):

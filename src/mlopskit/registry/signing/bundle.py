@@ -164,8 +164,8 @@ def _verify(content: bytes, digests: Any, key: TrustedKey) -> None:
 
 
 def _signer(content: bytes, key: TrustedKey) -> tuple[str, str]:
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
 
     if key.kind == "key":
         public: Any = serialization.load_pem_public_key(key.pem)

@@ -108,9 +108,9 @@ def signer(key: Pem, certificate: Pem | None, password: str | None) -> Signer:
         MissingDependency: If the package that signs is not installed.
     """
     check_installed()
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - an extra
 
     name, pem = _read(key, "private key")
     _warn_if_open_to_all(name)
@@ -146,7 +146,7 @@ def signer(key: Pem, certificate: Pem | None, password: str | None) -> Signer:
 
 def key_id(public: EllipticCurvePublicKey) -> str:
     """Return the digest of a public key, as signatures name it."""
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
 
     pem = public.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -172,10 +172,10 @@ _MAKE_ONE: Final = "Make one: openssl ecparam -name prime256v1 -genkey -noout -o
 
 
 def _trusted(given: Pem) -> TrustedKey:
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - an extra
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - an extra
 
     name, pem = _read(given, "key")
     if b"PRIVATE KEY-----" in pem:
@@ -203,10 +203,10 @@ def _trusted(given: Pem) -> TrustedKey:
 
 def _certificates(given: Pem) -> tuple[tuple[bytes, ...], str, str]:
     """Return the certificates of a file, the subject of the first one, and the id of its key."""
-    from cryptography import x509  # noqa: PLC0415
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography import x509  # noqa: PLC0415 - an extra
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - an extra
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - an extra
 
     name, pem = _read(given, "certificate")
     try:
